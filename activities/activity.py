@@ -1,0 +1,185 @@
+"""An agent method as a Temporal activity: decode the call, heartbeat, answer, sort the errors."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
+from temporalio import activity
+from temporalio.api.common.v1 import Payload
+from temporalio.common import RawValue
+from temporalio.exceptions import ApplicationError
+
+from activities.agent import Agent
+from activities.answer import Progress, TurnLoop, accounting_to
+from activities.call import CallContext, answering
+from activities.contract import (
+    HEARTBEAT_TIMEOUT_S,
+    PAYLOAD_LIMIT,
+    CallReply,
+    CallRequest,
+    clip,
+    explain,
+    method_name,
+)
+from activities.errors import (
+    AgentError,
+    ArgumentInvalid,
+    DeclarationError,
+    ModelUnavailable,
+    ResultInvalid,
+)
+from activities.method import Method
+
+logger = logging.getLogger(__name__)
+
+Activity = Callable[[RawValue], Awaitable[RawValue]]
+
+
+def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
+    """Return the activity that answers calls of a method, named `Coder.implement_module`."""
+    name = method_name(agent.__name__, method.name)
+
+    @activity.defn(name=name)
+    async def answer_call(payload: RawValue) -> RawValue:
+        progress = _progress_of_earlier_attempts()
+        beating = asyncio.create_task(_beat(progress))
+        try:
+            return await _answer(agent, method, payload.payload.data, progress)
+        except Exception as error:
+            progress.failures += 1
+            activity.heartbeat(progress)
+            raise _failure(name, method, error, progress) from None
+        finally:
+            beating.cancel()
+            with suppress(asyncio.CancelledError):
+                await beating
+
+    return answer_call
+
+
+async def _answer(agent: type[Agent], method: Method[..., Any], data: bytes, progress: Progress) -> RawValue:
+    request = _decode(method, data)
+    call = CallContext(
+        workflow_id=request.workflow_id,
+        run_id=request.run_id,
+        instance=request.instance,
+        method=method_name(agent.__name__, method.name),
+        step=request.step,
+    )
+    with answering(call):
+        logger.info("started, attempt %d", activity.info().attempt)
+        value = await _perform(_new_agent(agent, request.model), method, request.arguments, progress)
+        reply = _encode(call.method, method, CallReply(value=value, usage=progress.usage))
+        logger.info("done: %s", _in_short(progress))
+        return reply
+
+
+async def _perform(agent: Agent, method: Method[..., Any], arguments: dict[str, Any], progress: Progress) -> Any:
+    if method.kind == "prompt":
+        loop = TurnLoop(agent, method, arguments, progress, record=lambda: activity.heartbeat(progress))
+        return await loop.run()
+    with accounting_to(progress):
+        return await getattr(agent, method.name)(**arguments)
+
+
+def _new_agent(agent: type[Agent], model: str | None) -> Agent:
+    """Make the agent for one call; what outlives the call is not kept in it."""
+    made = agent()
+    if model:
+        made.model = model
+    return made
+
+
+def _decode(method: Method[..., Any], data: bytes) -> CallRequest[dict[str, Any]]:
+    try:
+        request = method.request.model_validate_json(data)
+    except ValidationError as error:
+        raise ArgumentInvalid(
+            f"the arguments do not fit: {explain(error, skip=('arguments',))}. "
+            "Caller and worker may run different versions of the code."
+        ) from None
+    arguments = {name: p.default for name, p in method.signature.parameters.items() if p.default is not p.empty}
+    return request.model_copy(update={"arguments": {**arguments, **request.arguments}})
+
+
+def _encode(name: str, method: Method[..., Any], reply: CallReply[Any]) -> RawValue:
+    try:
+        checked = method.reply.model_validate({"value": reply.value, "usage": reply.usage})
+        data = checked.model_dump_json(by_alias=True, round_trip=True).encode()
+    except ValidationError as error:
+        raise ResultInvalid(f"{name} returned something else than it declares: {explain(error)}") from None
+    except PydanticSerializationError as error:
+        raise ResultInvalid(f"{name} returned something that is no data: {error}") from None
+    if len(data) > PAYLOAD_LIMIT:
+        raise ResultInvalid(
+            f"{name} returned {len(data):,} bytes; {PAYLOAD_LIMIT:,} is the most that the server takes. "
+            "Write it to the workspace and return its path."
+        )
+    return RawValue(Payload(metadata={"encoding": b"json/plain"}, data=data))
+
+
+def _progress_of_earlier_attempts() -> Progress:
+    details = activity.info().heartbeat_details
+    return Progress.model_validate(details[0]) if details else Progress()
+
+
+async def _beat(progress: Progress) -> None:
+    """Tell the server every second that this call lives, from its first moment on."""
+    while True:
+        activity.heartbeat(progress)
+        await asyncio.sleep(HEARTBEAT_TIMEOUT_S / 5)
+
+
+def _failure(name: str, method: Method[..., Any], error: Exception, progress: Progress) -> ApplicationError:
+    """Say whether the call is tried again, and when; the message is cut, as the server loses long ones."""
+    if isinstance(error, ApplicationError):
+        return ApplicationError(
+            clip(error.message),
+            type=error.type,
+            non_retryable=error.non_retryable or _used_up(method, progress),
+        )
+    if isinstance(error, ModelUnavailable):
+        delay = None if error.retry_after is None else timedelta(seconds=error.retry_after)
+        final, message = _used_up(method, progress), str(error)
+    else:
+        delay = None
+        final = isinstance(error, (AgentError, DeclarationError)) or _used_up(method, progress)
+        message = str(error) if isinstance(error, AgentError) else f"{error} ({_place_of(error)})"
+    logger.log(
+        logging.ERROR if final else logging.WARNING,
+        "%s: %s: %s%s",
+        "failed" if final else "failed, tried again",
+        type(error).__name__,
+        clip(message),
+        "" if isinstance(error, AgentError) else "\n" + "".join(traceback.format_exception(error)),
+    )
+    return ApplicationError(clip(message), type=type(error).__name__, non_retryable=final, next_retry_delay=delay)
+
+
+def _used_up(method: Method[..., Any], progress: Progress) -> bool:
+    return progress.failures > method.options.retries
+
+
+def _place_of(error: Exception) -> str:
+    """Name the line that raised: the innermost one outside installed packages."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "site-packages" not in frame.filename and "/lib/python" not in frame.filename]
+    frame = (own or frames)[-1]
+    return f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}"
+
+
+def _in_short(progress: Progress) -> str:
+    usage = progress.usage
+    if not usage.model_calls:
+        return "no model asked"
+    cost = "unknown cost" if usage.cost_usd is None else f"${usage.cost_usd:.4f}"
+    return f"{usage.model_calls} model calls, {usage.prompt_tokens + usage.completion_tokens:,} tokens, {cost}"

@@ -1,0 +1,278 @@
+"""Agents: classes whose docstring is the system prompt and whose methods are the work they can be asked for.
+
+class Critic(Agent):
+    \"\"\"You are a friendly critic.\"\"\"
+
+    @prompt
+    async def judge(self, poem: str) -> Verdict:
+        \"\"\"Judge this poem: {poem}\"\"\"
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar, overload
+
+from activities.call import CallContext, current_call, workspaces_folder
+from activities.errors import DeclarationError
+from activities.method import Method, Options, check_declaration
+from activities.workspace import Workspace
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Message = dict[str, Any]
+
+
+class Agent:
+    """One who can be asked: the class docstring is the system prompt, class attributes are defaults.
+
+    In a choreography agents are roles; the harness makes the instances. Elsewhere, `await
+    Coder().implement_module(spec)` runs the same model loop in this process, with a conversation that lives as
+    long as the object.
+
+    Attributes:
+        model: A litellm model string, `openai/gpt-4o-mini`. Without one the environment's MODEL is used.
+        temperature: Passed to the model where it is set.
+        max_tokens: The most tokens of one model answer.
+        api_base: The address of an OpenAI-protocol server, for models named `openai/…`.
+        strategy: How a typed answer is asked for: `json_schema`, `json_object`, `tool` or `text`. Without one
+            it is chosen by what the model supports.
+        max_turns: The most model answers in one call.
+        max_reasks: How often an answer that does not validate is sent back.
+        request_timeout: Seconds that one model request may take.
+        parameters: Any other parameters of litellm's `acompletion`.
+    """
+
+    model: str | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    api_base: str | None = None
+    strategy: str | None = None
+    max_turns: int = 25
+    max_reasks: int = 3
+    request_timeout: float = 600.0
+    parameters: Mapping[str, Any] = {}
+
+    def __init__(
+        self, name: str | None = None, *, model: str | None = None, workspace: Path | str | None = None
+    ) -> None:
+        """Make an agent for use in this process.
+
+        Args:
+            name: Its name; the class's in lower case where none is given.
+            model: Instead of the class's model.
+            workspace: The folder for its files; `<workspaces>/<name>` where none is given.
+        """
+        if name is not None:
+            self.name = name
+        if model is not None:
+            self.model = model
+        if workspace is not None:
+            self.workspace = Workspace(workspace)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for method in methods_of(cls).values():
+            check_declaration(cls.__name__, method)
+        for name, method in methods_of(cls).items():
+            _check_required_tools(cls, name, method)
+        for name in vars(cls):
+            _check_override(cls, name)
+
+    @property
+    def name(self) -> str:
+        """Who this is: `coder-2` in a choreography."""
+        call = current_call()
+        return call.instance if call else str(vars(self).get("name", type(self).__name__.lower()))
+
+    @name.setter
+    def name(self, name: str) -> None:
+        vars(self)["name"] = name
+
+    @property
+    def call(self) -> CallContext | None:
+        """The call of a choreography that is being answered; None elsewhere.
+
+        A tool that acts on the world hands its `idempotency_key` on, so that a repetition after a crash is known.
+        """
+        return current_call()
+
+    @property
+    def workspace(self) -> Workspace:
+        """The folder of the run, shared by all agents of the run and by no other run."""
+        mine: Workspace | None = vars(self).get("workspace")
+        if mine is not None:
+            return mine
+        call = current_call()
+        if call is not None:
+            return Workspace.of_run(workspaces_folder(), call.workflow_id, call.run_id)
+        return Workspace(workspaces_folder() / self.name)
+
+    @workspace.setter
+    def workspace(self, workspace: Workspace) -> None:
+        vars(self)["workspace"] = workspace
+
+    @property
+    def conversation(self) -> list[Message]:
+        """What was said so far, for an agent that lives in this process."""
+        messages: list[Message] = vars(self).setdefault("conversation", [])
+        return messages
+
+
+@overload
+def prompt(function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /) -> Method[P, R]: ...
+@overload
+def prompt(
+    *,
+    timeout: float = ...,
+    retries: int = ...,
+    model: str | None = ...,
+    require: Sequence[str] = ...,
+    turns: int | None = ...,
+    reasks: int | None = ...,
+    strategy: str | None = ...,
+) -> Callable[[Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]], Method[P, R]]: ...
+def prompt(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    timeout: float = 3600.0,
+    retries: int = 8,
+    model: str | None = None,
+    require: Sequence[str] = (),
+    turns: int | None = None,
+    reasks: int | None = None,
+    strategy: str | None = None,
+) -> Any:
+    """Declare a model call: the docstring is the user prompt, the return annotation the schema of the answer.
+
+    The docstring may hold `{parameter}` and `{parameter.field}`; `{{` and `}}` are braces. There is no body.
+
+    Args:
+        function: The method, where the decorator is used without arguments.
+        timeout: Seconds that one attempt of the whole call may take.
+        retries: How often a call is tried again after an error that may pass (rate limits, server errors). A
+            worker's death is not counted.
+        model: A litellm model string, before the class's.
+        require: Names of tools that must have been called before an answer is taken.
+        turns: The most model answers in one call; the class's `max_turns` where none is given.
+        reasks: How often an answer that does not validate is sent back; the class's `max_reasks` otherwise.
+        strategy: How a typed answer is asked for; see `Agent.strategy`.
+    """
+    required = (require,) if isinstance(require, str) else tuple(require)
+    options = Options(timeout, retries, model, required, turns, reasks, strategy)
+    return _declare(function, lambda function: Method(function, "prompt", options))
+
+
+@overload
+def task(function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /) -> Method[P, R]: ...
+@overload
+def task(function: Callable[Concatenate[Any, P], R], /) -> Method[P, R]: ...
+@overload
+def task(*, timeout: float = ..., retries: int = ...) -> _Declare: ...
+def task(function: Callable[..., Any] | None = None, /, *, timeout: float = 600.0, retries: int = 3) -> Any:
+    """Declare plain code, synchronous or asynchronous, as an agent method that no model is offered.
+
+    Args:
+        function: The method, where the decorator is used without arguments.
+        timeout: Seconds that one attempt may take.
+        retries: How often it is tried again after an error. A worker's death is not counted.
+    """
+    return _declare(function, lambda function: Method(function, "task", Options(timeout, retries)))
+
+
+@overload
+def tool(function: Method[P, R], /) -> Method[P, R]: ...
+@overload
+def tool(function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /) -> Method[P, R]: ...
+@overload
+def tool(function: Callable[Concatenate[Any, P], R], /) -> Method[P, R]: ...
+@overload
+def tool(*, timeout: float = ..., retries: int = ...) -> _Declare: ...
+def tool(
+    function: Callable[..., Any] | Method[..., Any] | None = None,
+    /,
+    *,
+    timeout: float = 600.0,
+    retries: int = 3,
+) -> Any:
+    """Declare plain code that the model may call while it answers, and a choreography as well.
+
+    Its name, parameters and docstring are what the model is told. Set above `@prompt` it offers a prompt as a tool.
+
+    Args:
+        function: The method, where the decorator is used without arguments.
+        timeout: Seconds that one attempt may take when a choreography calls it.
+        retries: How often it is tried again after an error when a choreography calls it.
+    """
+    if isinstance(function, Method):
+        function.offered = True
+        return function
+    return _declare(function, lambda function: Method(function, "tool", Options(timeout, retries)))
+
+
+class _Declare:
+    """The type of `@task(…)` and `@tool(…)`; it stands here for type checkers only."""
+
+    @overload
+    def __call__(self, function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /) -> Method[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[Any, P], R], /) -> Method[P, R]: ...
+    def __call__(self, function: Callable[..., Any], /) -> Any:
+        raise NotImplementedError
+
+
+def _declare(
+    function: Callable[..., Any] | None, make: Callable[[Callable[..., Any]], Method[..., Any]]
+) -> Method[..., Any] | Callable[[Callable[..., Any]], Method[..., Any]]:
+    return make if function is None else make(function)
+
+
+def methods_of(agent: type) -> dict[str, Method[..., Any]]:
+    """Return an agent class's methods by name, inherited ones included, in the order of their definition."""
+    found: dict[str, Method[..., Any]] = {}
+    for base in reversed(agent.__mro__):
+        for name, value in vars(base).items():
+            if isinstance(value, Method):
+                found[name] = value
+            else:
+                found.pop(name, None)
+    return found
+
+
+def tools_of(agent: type) -> dict[str, Method[..., Any]]:
+    """Return the methods that a model is offered, by name."""
+    return {name: method for name, method in methods_of(agent).items() if method.offered}
+
+
+def system_prompt_of(agent: type) -> str | None:
+    """Return the class docstring, or that of the nearest agent class above it."""
+    for base in agent.__mro__:
+        if base is not Agent and issubclass(base, Agent) and base.__doc__:
+            return inspect.cleandoc(base.__doc__)
+    return None
+
+
+def _check_required_tools(agent: type, name: str, method: Method[..., Any]) -> None:
+    known = tools_of(agent)
+    for required in method.options.require:
+        if required not in known:
+            raise DeclarationError(
+                f"{agent.__name__}.{name}: requires the tool '{required}', which the class does not have "
+                f"(its tools: {', '.join(known) or 'none'}); correct the name or add the tool"
+            )
+
+
+def _check_override(agent: type, name: str) -> None:
+    mine = vars(agent)[name]
+    if isinstance(mine, Method):
+        return
+    for base in agent.__mro__[1:]:
+        inherited = vars(base).get(name)
+        if isinstance(inherited, Method):
+            raise DeclarationError(
+                f"{agent.__name__}.{name} overrides the {inherited.kind} {base.__name__}.{name} without being one; "
+                f"write @{inherited.kind} above it"
+            )

@@ -1,0 +1,62 @@
+"""The call that is being answered: who, in which run, at which step. Held in a context variable."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class CallContext:
+    """What code inside a call may know of it."""
+
+    workflow_id: str
+    run_id: str
+    instance: str
+    method: str
+    step: str
+    turn: int = 0
+    tool_call: int = 0
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every repetition of this piece of work, and for no other: `<run>/<step>/<turn>/<tool call>`."""
+        return f"{self.run_id}/{self.step}/{self.turn}/{self.tool_call}"
+
+
+_current: ContextVar[CallContext | None] = ContextVar("call", default=None)
+
+
+def current_call() -> CallContext | None:
+    """Return the call of a choreography that is being answered here, or None."""
+    return _current.get()
+
+
+@contextmanager
+def answering(call: CallContext) -> Iterator[None]:
+    """Make a call the current one."""
+    token = _current.set(call)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+@contextmanager
+def calling_tool(turn: int, tool_call: int) -> Iterator[None]:
+    """Make a model's tool call part of the current call's idempotency key."""
+    call = _current.get()
+    if call is None:
+        yield
+        return
+    with answering(replace(call, turn=turn, tool_call=tool_call)):
+        yield
+
+
+def workspaces_folder() -> Path:
+    """Return the folder that holds a folder per run: the environment's WORKSPACES, or `workspaces` here."""
+    return Path(os.environ.get("WORKSPACES") or "workspaces").absolute()

@@ -1,0 +1,106 @@
+"""What both wings agree on: names, queues, limits, and the messages that cross between them.
+
+A call crosses as one `CallRequest` and comes back as one `CallReply`, each a single JSON payload, so that
+Temporal never has to guess types from a count of arguments, and "no result" differs from "the result None".
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+CHOREOGRAPHY_QUEUE = "choreography"
+"""The task queue of every choreography; `temporal workflow start --task-queue choreography`."""
+
+UNSERVED_ACTIVITY = "unserved_queues"
+"""The local activity by which a run asks which of its queues nobody polls."""
+
+PAYLOAD_LIMIT = 2 * 1024 * 1024 - 64 * 1024
+"""Bytes in one payload. The server's limit is 2 MB; the rest is room for metadata and for a codec's overhead."""
+
+MESSAGE_LIMIT = 4_000
+"""Characters in an error message. A server loses an activity's failure that is too long, and the call with it."""
+
+HEARTBEAT_TIMEOUT_S = 5.0
+"""Seconds without a heartbeat after which a call is given to another worker."""
+
+
+class Usage(BaseModel):
+    """What a call used of its model.
+
+    `cost_usd` is None when a model without a known price took part: then count tokens.
+    """
+
+    models: list[str] = []
+    model_calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float | None = 0.0
+
+    def __add__(self, other: Usage) -> Usage:
+        costs = (self.cost_usd, other.cost_usd)
+        return Usage(
+            models=list(dict.fromkeys([*self.models, *other.models])),
+            model_calls=self.model_calls + other.model_calls,
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            cost_usd=None if None in costs else sum(cost or 0.0 for cost in costs),
+        )
+
+
+class CallRequest(BaseModel, Generic[A]):
+    """One use of an agent method, on its way to whichever worker pulls it."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    instance: str
+    step: str
+    workflow_id: str
+    run_id: str
+    """The first run of the workflow's chain: it stays the same when the run continues as new."""
+    model: str | None = None
+    arguments: A
+
+
+class CallReply(BaseModel, Generic[R]):
+    """What came back from a call."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    value: R
+    usage: Usage = Usage()
+
+
+def method_name(agent: str, method: str) -> str:
+    """Return the activity type of an agent method, which is also the name of a prompt's or task's queue."""
+    return f"{agent}.{method}"
+
+
+def clip(text: str, limit: int = MESSAGE_LIMIT) -> str:
+    """Return the text within a number of characters: its head, its tail, and how much is missing between them."""
+    if len(text) <= limit:
+        return text
+    head, tail = limit * 2 // 3, limit // 4
+    return f"{text[:head]} … [{len(text) - head - tail} characters cut] … {text[-tail:]}"
+
+
+def explain(error: ValidationError, *, skip: tuple[str, ...] = ()) -> str:
+    """Say in one line what pydantic refused: `'verdict': Input should be 'PASS' or 'NEEDS_FIXES'`.
+
+    Args:
+        error: What pydantic raised.
+        skip: Leading parts of the locations to leave out, such as the envelope's own fields.
+    """
+    return clip("; ".join(_explain_one(detail, skip) for detail in error.errors(include_url=False)), 1_000)
+
+
+def _explain_one(detail: Any, skip: tuple[str, ...]) -> str:
+    where = [str(part) for part in detail["loc"]]
+    while where and where[0] in skip:
+        where = where[1:]
+    place = f"'{'.'.join(where)}': " if where else ""
+    return f"{place}{detail['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,67 @@
+"""The errors of the activities wing: one root, a few leaves, each with what to do next in its message."""
+
+from __future__ import annotations
+
+
+class AgentError(Exception):
+    """Root of everything that the activities wing raises on purpose."""
+
+
+class DeclarationError(AgentError, TypeError):
+    """An agent class is declared wrongly; raised when the class is defined, naming class, method and mend."""
+
+
+class AnswerInvalid(AgentError):
+    """The model answered again and again with something that is not the declared type."""
+
+
+class TurnLimit(AgentError):
+    """The model used up its turns without giving an answer."""
+
+
+class ArgumentInvalid(AgentError):
+    """An argument of a call does not fit the method's parameter."""
+
+
+class OutsideWorkspace(AgentError):
+    """A path would leave the workspace."""
+
+
+class ScriptExhausted(AgentError):
+    """The scripted model has no answer (left) for a request."""
+
+
+class SettingInvalid(AgentError):
+    """A setting of this process (environment, option) is missing or can't be used."""
+
+
+class ResultInvalid(AgentError):
+    """A method returned something that is not of its declared type, or that is too large to be sent."""
+
+
+class ModelUnavailable(AgentError):
+    """The model could not answer now; the same request may succeed later.
+
+    Attributes:
+        retry_after: Seconds that the provider asks to wait, where it says so.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ModelRefused(AgentError):
+    """The model will not answer this request, however often it is asked.
+
+    Attributes:
+        shape_refused: Whether the provider called the request malformed, so that another way of asking may do.
+    """
+
+    def __init__(self, message: str, *, shape_refused: bool = False) -> None:
+        super().__init__(message)
+        self.shape_refused = shape_refused
+
+
+class ContextTooLong(ModelRefused):
+    """The conversation is longer than the model's context window."""

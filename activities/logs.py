@@ -1,0 +1,62 @@
+"""Logs that tell which run, instance and method each line is about."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+from temporalio import workflow
+
+from activities.call import current_call
+
+
+def set_up_logs(*, as_json: bool = False, level: str = "INFO") -> None:
+    """Send the logs of this process to standard error, one line each, readable or as JSON."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_name_the_call)
+    handler.setFormatter(_JsonFormatter() if as_json else _TextFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # Failures are told by the activity itself, in a sentence; the SDK would add a page to each.
+    logging.getLogger("temporalio.activity").setLevel(logging.ERROR)
+    for noisy in ("httpx", "httpcore", "LiteLLM", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _name_the_call(record: logging.LogRecord) -> bool:
+    call = current_call()
+    if call is not None:
+        record.run, record.instance, record.method = call.workflow_id, call.instance, call.method
+    elif workflow.in_workflow():
+        info = workflow.info()
+        record.run, record.instance, record.method = info.workflow_id, "", info.workflow_type
+    else:
+        record.run = record.instance = record.method = ""
+    return True
+
+
+class _TextFormatter(logging.Formatter):
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(about)s%(message)s", datefmt="%H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        about = " ".join(filter(None, (record.__dict__.get(key) for key in ("run", "instance", "method"))))
+        record.about = f"[{about}] " if about else ""
+        return super().format(record)
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "run": record.__dict__.get("run", ""),
+            "instance": record.__dict__.get("instance", ""),
+            "method": record.__dict__.get("method", ""),
+            "message": record.getMessage(),
+            "logger": record.name,
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)

@@ -1,0 +1,244 @@
+"""An agent method: a function of an agent class, what it was declared as, and its types.
+
+`@prompt`, `@task` and `@tool` in `agent.py` make these.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dis
+import functools
+import inspect
+import typing
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
+
+from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+
+from activities import schema, template
+from activities.contract import CallReply, CallRequest, explain
+from activities.errors import ArgumentInvalid, DeclarationError
+
+P = ParamSpec("P")
+R = TypeVar("R", covariant=True)
+
+Kind = Literal["prompt", "task", "tool"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a decorator may set for its method.
+
+    Times are in seconds. `None` leaves the choice to the agent class, or to the default of the kind.
+    """
+
+    timeout: float = 3600.0
+    retries: int = 3
+    model: str | None = None
+    require: tuple[str, ...] = ()
+    turns: int | None = None
+    reasks: int | None = None
+    strategy: str | None = None
+
+
+class Method(Generic[P, R]):
+    """A declared agent method.
+
+    On the class it is this description. On an agent it is callable and runs in this process. On a role, in a
+    choreography, it makes a call that a worker pulls.
+    """
+
+    def __init__(self, function: Callable[..., Any], kind: Kind, options: Options) -> None:
+        self.function = function
+        self.kind: Kind = kind
+        self.options = options
+        self.offered = kind == "tool"
+        self.name = function.__name__
+        self.docstring = inspect.cleandoc(function.__doc__ or "")
+        self.__doc__ = function.__doc__
+
+    @overload
+    def __get__(self, agent: None, owner: type) -> Method[P, R]: ...
+    @overload
+    def __get__(self, agent: object, owner: type) -> Callable[P, Awaitable[R]]: ...
+    def __get__(self, agent: object | None, owner: type) -> Method[P, R] | Callable[P, Awaitable[R]]:
+        if agent is None:
+            return self
+        return functools.wraps(self.function)(functools.partial(self._run_in_process, agent))
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} {self.function.__qualname__}>"
+
+    @cached_property
+    def is_async(self) -> bool:
+        """Whether the function is a coroutine function."""
+        return inspect.iscoroutinefunction(self.function)
+
+    @cached_property
+    def signature(self) -> inspect.Signature:
+        """The signature without `self`."""
+        signature = inspect.signature(self.function)
+        return signature.replace(parameters=list(signature.parameters.values())[1:])
+
+    @cached_property
+    def hints(self) -> dict[str, Any]:
+        """The resolved type hints.
+
+        Raises:
+            DeclarationError: A hint names something that can't be found from the module.
+        """
+        try:
+            return typing.get_type_hints(self.function, include_extras=True)
+        except NameError as error:
+            raise DeclarationError(
+                f"{self.function.__qualname__}: {error}; annotate it with types that the module "
+                f"{self.function.__module__} defines or imports at its top level"
+            ) from error
+
+    @cached_property
+    def returns(self) -> Any:
+        """The type of the result; Any where none is declared."""
+        return self.hints.get("return", Any)
+
+    @cached_property
+    def answer(self) -> schema.AnswerSchema:
+        """The type of the answer as a model sees it."""
+        return schema.AnswerSchema(self.returns, self.name)
+
+    @cached_property
+    def arguments(self) -> TypeAdapter[dict[str, Any]]:
+        """The validator of the arguments, by name."""
+        adapter: TypeAdapter[dict[str, Any]] = self._adapt(lambda: TypeAdapter(self._arguments_type))
+        return adapter
+
+    @cached_property
+    def request(self) -> type[CallRequest[dict[str, Any]]]:
+        """The message that carries a call of this method."""
+        message: type[CallRequest[dict[str, Any]]] = self._adapt(
+            lambda: CallRequest.__class_getitem__(self._arguments_type)
+        )
+        return message
+
+    @cached_property
+    def reply(self) -> type[CallReply[Any]]:
+        """The message that carries its result."""
+        message: type[CallReply[Any]] = self._adapt(lambda: CallReply.__class_getitem__(self.returns))
+        return message
+
+    @cached_property
+    def _arguments_type(self) -> Any:
+        return schema.arguments_type(self.name, self.signature, self.hints, self.docstring)
+
+    def _adapt(self, build: Callable[[], Any]) -> Any:
+        try:
+            return build()
+        except (PydanticSchemaGenerationError, PydanticUserError) as error:
+            reason = str(error).splitlines()[0]
+            raise DeclarationError(
+                f"{self.function.__qualname__}: its types can't cross to a worker: {reason}; "
+                "use types that pydantic knows (models, dataclasses, standard containers)"
+            ) from error
+
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments by name, defaults applied.
+
+        Raises:
+            ArgumentInvalid: They do not fit the signature.
+        """
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise ArgumentInvalid(f"{self.function.__qualname__}{self.signature}: {error}") from None
+        bound.apply_defaults()
+        return dict(bound.arguments)
+
+    def check(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments as the types that are declared for them.
+
+        Raises:
+            ArgumentInvalid: One is of another type; names the parameter.
+        """
+        try:
+            return self.arguments.validate_python(arguments)
+        except ValidationError as error:
+            raise ArgumentInvalid(f"{self.function.__qualname__}: {explain(error)}") from None
+
+    def _run_in_process(self, agent: Any, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Run the method here: in a notebook, in a test, or for another method of the same agent.
+
+        A prompt and an asynchronous function give their coroutine. A synchronous function is awaited as well, in
+        a thread of its own, except where no loop is running, in other synchronous code: there it is just called.
+        """
+        if self.kind == "prompt":
+            return _prompt_in_process(agent, self, self.check(self.bind(args, kwargs)))
+        if self.is_async or not _loop_is_running():
+            return self.function(agent, *args, **kwargs)
+        return asyncio.to_thread(self.function, agent, *args, **kwargs)
+
+
+def _prompt_in_process(agent: Any, method: Method[..., Any], arguments: dict[str, Any]) -> Coroutine[Any, Any, Any]:
+    from activities.answer import (
+        answer_in_process,
+    )  # here, because declarations stay light and answers use them
+
+    return answer_in_process(agent, method, arguments)
+
+
+def _loop_is_running() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def check_declaration(agent: str, method: Method[..., Any]) -> None:
+    """Check what can be known of a method when its class is defined.
+
+    Raises:
+        DeclarationError: Names class, method and mend.
+    """
+    where = f"{agent}.{method.name}"
+    for parameter in method.signature.parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            raise DeclarationError(
+                f"{where}: the parameter '{parameter}' has no single name and type to send; "
+                "write plain parameters, or one list or dict"
+            )
+    if method.offered and not method.docstring:
+        raise DeclarationError(f"{where}: a tool needs a docstring: it is what tells the model when to call it")
+    if method.kind == "prompt":
+        _check_prompt(where, method)
+
+
+def _check_prompt(where: str, method: Method[..., Any]) -> None:
+    if not method.docstring:
+        raise DeclarationError(f"{where}: a prompt needs a docstring: it is the text that the model is asked")
+    if method.signature.return_annotation is inspect.Signature.empty:
+        raise DeclarationError(
+            f"{where}: a prompt needs a return annotation: it is the schema of the answer; write '-> str' for text"
+        )
+    if not method.is_async:
+        raise DeclarationError(f"{where}: a prompt is awaited; write 'async def {method.name}'")
+    if _does_something(method.function):
+        raise DeclarationError(
+            f"{where}: a prompt has no body but its docstring, what is written there would never run; "
+            "write a @task that awaits a prompt, or a plain method"
+        )
+    template.check(where, method.docstring, method.signature.parameters, _known_hints(method.function))
+
+
+def _known_hints(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function)
+    except NameError:  # of a type defined further down in the module: its fields are checked when it is there
+        return {}
+
+
+def _does_something(function: Callable[..., Any]) -> bool:
+    return any(
+        instruction.opname == "GET_AWAITABLE" or instruction.opname.startswith("STORE_")
+        for instruction in dis.get_instructions(function)
+    )

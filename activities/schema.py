@@ -1,0 +1,175 @@
+"""Signatures and types as JSON schema: what a model is told of a tool's parameters and of its answer's type."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, NotRequired, get_args, get_origin
+
+import docstring_parser
+from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic.fields import FieldInfo
+from pydantic_core import from_json
+from typing_extensions import TypedDict
+
+Schema = dict[str, Any]
+
+_WRAPPER = "answer"
+
+
+def arguments_type(name: str, signature: inspect.Signature, hints: dict[str, Any], docstring: str) -> Any:
+    """Return a typed dict with one key per parameter, which pydantic validates and describes.
+
+    A typed dict rather than a model, because a parameter may have any name, `json` and `copy` among them.
+
+    Args:
+        name: Title of the schema.
+        signature: The method's signature without `self`.
+        hints: The method's resolved type hints.
+        docstring: Where parameters without an own description are described.
+    """
+    described = {item.arg_name: item.description for item in docstring_parser.parse(docstring).params}
+    fields: dict[str, Any] = {}
+    for parameter in signature.parameters.values():
+        hint = hints.get(parameter.name, Any)
+        if description := described.get(parameter.name):
+            hint = _describe(hint, description)
+        optional = parameter.default is not inspect.Parameter.empty
+        fields[parameter.name] = NotRequired[hint] if optional else hint
+    make: Any = TypedDict  # type checkers know its declarations only, not its calls
+    typed = make(re.sub(r"\W", "_", name), fields)
+    typed.__pydantic_config__ = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    return typed
+
+
+def description_of(docstring: str) -> str:
+    """Return a docstring's text without its sections of parameters, returns and errors."""
+    return docstring_parser.parse(docstring).description or ""
+
+
+@dataclass(frozen=True)
+class AnswerSchema:
+    """The type of an answer, as a model sees it and as it is validated.
+
+    Providers take only objects as a root, so anything else is wrapped into `{"answer": …}` on the way out and
+    unwrapped on the way in.
+    """
+
+    hint: Any
+    name: str
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the answer is the model's own words."""
+        return self.hint is str
+
+    @property
+    def is_none(self) -> bool:
+        """Whether there is no answer to give: the work is done by tools."""
+        return self.hint is None or self.hint is type(None)
+
+    @cached_property
+    def adapter(self) -> TypeAdapter[Any]:
+        """Pydantic's validator of the type."""
+        return TypeAdapter(self.hint)
+
+    @cached_property
+    def schema(self) -> Schema:
+        """The JSON schema whose root is an object."""
+        schema = self.adapter.json_schema()
+        if not self.wrapped:
+            return schema
+        definitions = schema.pop("$defs", None)
+        root = {
+            "type": "object",
+            "properties": {_WRAPPER: schema},
+            "required": [_WRAPPER],
+            "additionalProperties": False,
+        }
+        return {**root, "$defs": definitions} if definitions else root
+
+    @cached_property
+    def wrapped(self) -> bool:
+        """Whether the type's own schema can't stand at the root."""
+        schema = self.adapter.json_schema()
+        return schema.get("type") != "object" or "properties" not in schema
+
+    @cached_property
+    def strict_schema(self) -> Schema | None:
+        """The schema as providers' strict mode wants it, or None where it can't be said strictly."""
+        return strict(self.schema)
+
+    def parse(self, text: str) -> Any:
+        """Turn a model's text into the answer.
+
+        Raises:
+            ValueError: The text is not JSON, or not of the type (pydantic's ValidationError is one).
+        """
+        data = _unfenced(text)
+        if not self.wrapped:
+            return self.adapter.validate_json(data)
+        value = from_json(data)
+        if isinstance(value, dict) and set(value) == {_WRAPPER}:
+            return TypeAdapter(dict[str, self.hint]).validate_json(data)[_WRAPPER]  # type: ignore[name-defined]
+        return self.adapter.validate_json(data)
+
+
+def strict(schema: Schema) -> Schema | None:
+    """Return the schema with every object closed and every property required, or None where that changes its meaning.
+
+    That is what the strict modes of providers take. An object with free keys has no such form.
+    """
+    try:
+        closed = _close(schema)
+    except _OpenObject:
+        return None
+    assert isinstance(closed, dict)
+    return closed
+
+
+class _OpenObject(Exception):
+    pass
+
+
+_NOT_IN_STRICT_MODE = ("default", "format", "minLength", "maxLength", "minItems", "maxItems", "uniqueItems")
+
+
+def _close(node: Any, *, names: bool = False) -> Any:
+    if isinstance(node, list):
+        return [_close(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if names:
+        return {key: _close(value) for key, value in node.items()}
+    closed = {
+        key: _close(value, names=key in ("properties", "$defs"))
+        for key, value in node.items()
+        if key not in _NOT_IN_STRICT_MODE
+    }
+    if "oneOf" in closed:
+        closed["anyOf"] = closed.pop("oneOf")
+        closed.pop("discriminator", None)
+    if closed.get("type") == "object":
+        if "properties" not in closed or closed.get("additionalProperties"):
+            raise _OpenObject
+        closed["additionalProperties"] = False
+        closed["required"] = list(closed["properties"])
+    if "prefixItems" in closed or not closed.keys() - {"title", "description"}:
+        raise _OpenObject
+    return closed
+
+
+def _describe(hint: Any, description: str) -> Any:
+    if get_origin(hint) is Annotated and any(
+        isinstance(item, FieldInfo) and item.description for item in get_args(hint)[1:]
+    ):
+        return hint
+    return Annotated[hint, Field(description=description)]
+
+
+def _unfenced(text: str) -> str:
+    """Take JSON out of a Markdown fence, which models without a JSON mode like to put around it."""
+    fenced = re.search(r"```(?:json)?\s*\n(.*?)\n\s*```", text, re.DOTALL)
+    return fenced.group(1) if fenced and not text.lstrip().startswith(("{", "[")) else text.strip()

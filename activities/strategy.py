@@ -1,0 +1,147 @@
+"""How a typed answer is asked for, since models and the servers before them differ in what they take.
+
+`json_schema` has the provider enforce the schema, `json_object` only JSON, `tool` offers a tool whose arguments are
+the answer, `text` asks for JSON in words. The first is the best. When a server refuses one, the next is tried, and
+what was taken is remembered per model and address.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from activities import model
+from activities.errors import ModelRefused, SettingInvalid
+from activities.schema import AnswerSchema, Schema
+
+Message = dict[str, Any]
+Strategy = Literal["json_schema", "json_object", "tool", "text"]
+
+ANSWER_TOOL = "final_answer"
+
+_OPENAI_PROTOCOL = (
+    "openai",
+    "azure",
+    "hosted_vllm",
+    "lm_studio",
+    "llamafile",
+    "openai_like",
+    "custom_openai",
+)
+
+_taken: dict[tuple[str, str | None, bool], Strategy] = {}
+
+
+@dataclass(frozen=True)
+class Asking:
+    """One way of asking: what goes into the request beside the conversation."""
+
+    strategy: Strategy | None
+    instructions: str = ""
+    response_format: Schema | None = None
+    tools: tuple[Schema, ...] = ()
+
+
+async def ask(question: model.Question, answer: AnswerSchema, wanted: str | None) -> model.Answer:
+    """Ask for an answer of a type, in the best way that the model's server takes.
+
+    Args:
+        question: The conversation and the agent's tools.
+        answer: The type.
+        wanted: The strategy that the user set; then no other is tried.
+
+    Raises:
+        ModelRefused: Every way was refused; tells the first refusal.
+        ModelUnavailable: See `model.ask`.
+    """
+    if answer.is_text or answer.is_none:
+        return await model.ask(question)
+    key = (question.model, question.parameters.get("api_base"), bool(question.tools))
+    first_refusal: ModelRefused | None = None
+    for strategy in await _ladder(question, wanted):
+        try:
+            reply = await model.ask(_shaped(question, way_of_asking(strategy, answer)))
+        except ModelRefused as refusal:
+            if not refusal.shape_refused or key in _taken or wanted:
+                raise
+            first_refusal = first_refusal or refusal
+            continue
+        _taken[key] = strategy
+        return reply
+    assert first_refusal is not None
+    raise first_refusal
+
+
+async def _ladder(question: model.Question, wanted: str | None) -> Sequence[Strategy]:
+    if wanted:
+        if wanted not in get_args(Strategy):
+            raise SettingInvalid(f"There is no strategy '{wanted}'; choose one of {', '.join(get_args(Strategy))}.")
+        return [wanted]  # type: ignore[list-item]
+    taken = _taken.get((question.model, question.parameters.get("api_base"), bool(question.tools)))
+    return [taken] if taken else list(_best_first(await model.abilities(question.model), bool(question.tools)))
+
+
+def _best_first(can: model.Abilities, has_tools: bool) -> Iterator[Strategy]:
+    """Order the strategies for a model.
+
+    Beside tools, the JSON modes of providers outside OpenAI's protocol either forbid tool calls or force one (litellm
+    turns a schema into a forced tool for some); there a tool for the answer is the way that works.
+    """
+    if can.provider in _OPENAI_PROTOCOL or can.provider == model.SCRIPTED or not has_tools:
+        yield "json_schema"
+        yield "json_object"
+        yield "tool"
+    else:
+        yield "tool"
+        yield "json_schema"
+        yield "json_object"
+    yield "text"
+
+
+def way_of_asking(strategy: Strategy, answer: AnswerSchema) -> Asking:
+    """Return what a strategy adds to a request."""
+    in_words = (
+        "When you give your final answer, write one JSON object that fits this JSON schema, and nothing else:\n"
+        f"{json.dumps(answer.schema, ensure_ascii=False)}"
+    )
+    if strategy == "json_schema":
+        strict = answer.strict_schema
+        body = {"name": answer.name, "schema": strict or answer.schema, "strict": strict is not None}
+        return Asking(strategy, response_format={"type": "json_schema", "json_schema": body})
+    if strategy == "json_object":
+        return Asking(strategy, in_words, response_format={"type": "json_object"})
+    if strategy == "tool":
+        told = f"When your work is done, give your final answer by calling the tool {ANSWER_TOOL}."
+        return Asking(strategy, told, tools=(_answer_tool(answer),))
+    return Asking(strategy, in_words)
+
+
+def _answer_tool(answer: AnswerSchema) -> Schema:
+    function = {
+        "name": ANSWER_TOOL,
+        "description": "Give the final answer, once the work is done.",
+        "parameters": answer.schema,
+    }
+    return {"type": "function", "function": function}
+
+
+def _shaped(question: model.Question, way: Asking) -> model.Question:
+    return model.Question(
+        model=question.model,
+        messages=_instructed(question.messages, way.instructions),
+        tools=[*question.tools, *way.tools],
+        response_format=way.response_format,
+        parameters=question.parameters,
+    )
+
+
+def _instructed(messages: Sequence[Message], instructions: str) -> Sequence[Message]:
+    """Add instructions to the system prompt of a request; the conversation itself stays as it was."""
+    if not instructions:
+        return messages
+    if messages and messages[0]["role"] == "system":
+        first = {**messages[0], "content": f"{messages[0]['content']}\n\n{instructions}"}
+        return [first, *messages[1:]]
+    return [{"role": "system", "content": instructions}, *messages]

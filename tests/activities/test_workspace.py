@@ -1,0 +1,462 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from activities.errors import AgentError, OutsideWorkspace
+from activities.workspace import TestRun, Workspace, WorkspaceError
+
+CHILD = "import subprocess; subprocess.Popen(['sleep', '1000'], env={})\n"
+DAEMON = "import subprocess; subprocess.Popen(['sleep', '1000'], start_new_session=True)\n"
+HANG = "def test_hang():\n    import time\n    open('started', 'w').close()\n    time.sleep(1000)\n"
+
+PARTS = ["..", ".", "", "a", "link", "file", "\0", "\ud800", "…", "-x", "~", "x" * 300, "\n"]
+PATHS = st.one_of(st.text(), st.lists(st.sampled_from(PARTS), max_size=6).map("/".join))
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "enclosing project" / "work space")
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    folder = tmp_path / "outside"
+    folder.mkdir()
+    (folder / "test_secret.py").write_text("SECRET = 1")
+    return folder
+
+
+def living(workspace: Workspace) -> list[str]:
+    """Find the processes that run in the workspace; zombies have no folder any more."""
+    found = []
+    for link in Path("/proc").glob("[1-9]*/cwd"):
+        with contextlib.suppress(OSError):
+            if link.readlink() == workspace.root:
+                found.append(link.parent.name)
+    return found
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+async def started(workspace: Workspace) -> bool:
+    """Wait until the hanging test runs."""
+    for _ in range(1000):
+        if "started" in workspace.list_files():
+            return True
+        await asyncio.sleep(0.01)
+    return False
+
+
+async def nothing_lives(workspace: Workspace) -> bool:
+    """Give killed processes a moment to go."""
+    for _ in range(200):
+        if not living(workspace):
+            return True
+        await asyncio.sleep(0.01)
+    return False
+
+
+def test_a_file_is_read_as_it_was_written(workspace: Workspace) -> None:
+    content = "a\r\nb\n\n\tÿ…\x00 no end of line"
+    workspace.write("textkit/deep/wrap.py", content)
+    assert workspace.read("textkit//./deep/wrap.py") == content
+
+
+def test_writing_says_what_was_written(workspace: Workspace) -> None:
+    assert workspace.write("./textkit/wrap.py", "a\nb\n") == "wrote textkit/wrap.py (2 lines)"
+    assert workspace.write("a.py", "a") == "wrote a.py (1 line)"
+
+
+def test_a_workspace_nobody_wrote_to_is_empty_and_has_no_folder(workspace: Workspace) -> None:
+    assert workspace.list_files() == []
+    assert not workspace.root.exists()
+
+
+def test_files_are_listed_sorted_without_caches_and_links(workspace: Workspace, outside: Path) -> None:
+    for path in ("b.py", "a/z.py", "a/__pycache__/z.pyc", ".pytest_cache/x", "a.py", ".hidden"):
+        workspace.write(path, "")
+    (workspace.root / "folder").symlink_to(outside)
+    (workspace.root / "file").symlink_to(outside / "test_secret.py")
+    os.mkfifo(workspace.root / "pipe")
+    Path(os.fsdecode(os.fsencode(workspace.root) + b"/\xff")).touch()
+    assert workspace.list_files() == [".hidden", "a.py", "a/z.py", "b.py"]
+
+
+def test_a_written_file_can_be_read_by_others_as_any_new_file(workspace: Workspace, tmp_path: Path) -> None:
+    workspace.write("a.py", "")
+    (tmp_path / "b.py").touch()
+    assert stat.S_IMODE((workspace.root / "a.py").stat().st_mode) == stat.S_IMODE((tmp_path / "b.py").stat().st_mode)
+
+
+def test_a_crash_in_the_middle_of_a_write_leaves_the_old_file(workspace: Workspace) -> None:
+    workspace.write("a.py", "old")
+    program = (
+        "import os, signal, sys; from activities.workspace import Workspace\n"
+        "os.fsync = lambda fd: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "Workspace(sys.argv[1]).write('a.py', 'new')"
+    )
+    subprocess.run([sys.executable, "-c", program, str(workspace.root)], check=False, env={"PYTHONPATH": "."})
+    assert len(names(workspace.root)) == 2  # or the write was not cut short at all
+    assert workspace.read("a.py") == "old"
+    assert workspace.list_files() == ["a.py"]
+
+
+def test_a_write_that_fails_leaves_nothing(workspace: Workspace) -> None:
+    workspace.write("a/b.py", "")
+    with pytest.raises(WorkspaceError, match="'a' is not a file"):
+        workspace.write("a", "x")
+    assert names(workspace.root) == ["a"]
+
+
+def test_an_edit_replaces_the_one_place(workspace: Workspace) -> None:
+    workspace.write("a.py", "one\ntwo\nthree\n")
+    assert workspace.edit("a.py", "two\n", "2\n2.5\n") == "edited a.py (now 4 lines)"
+    assert workspace.read("a.py") == "one\n2\n2.5\nthree\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "message"),
+    [("b", "0 times, not once. Read"), ("aa", "2 times, not once. Add"), ("", "Say which text")],
+)
+def test_an_edit_that_is_not_clear_changes_nothing(workspace: Workspace, old: str, message: str) -> None:
+    workspace.write("a.py", "aaa")
+    with pytest.raises(WorkspaceError, match=message):
+        workspace.edit("a.py", old, "x")
+    assert workspace.read("a.py") == "aaa"
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("", "can't be a path"),
+        ("a\0b", "none of them NUL"),
+        ("a/" * 600, "1 to 1,000 characters"),
+        ("\ud800", "half a character"),
+        (".", "is the workspace itself"),
+        ("missing.py", "'missing.py' does not exist"),
+        ("missing/a.py", "does not exist"),
+        ("folder", "'folder' is not a file"),
+        ("text/a.py", "has a file where a folder is expected"),
+        ("x" * 300, "too long"),
+        ("binary", r"'binary' is not UTF-8 text \(byte 1\)"),
+        ("large", "too large to read"),
+        ("pipe", "'pipe' is not a file"),
+    ],
+)
+def test_what_cannot_be_read_is_named(workspace: Workspace, path: str, message: str) -> None:
+    workspace.write("folder/a.py", "")
+    workspace.write("text", "")
+    workspace.write("large", "x" * 1_000_001)
+    (workspace.root / "binary").write_bytes(b"a\xff")
+    os.mkfifo(workspace.root / "pipe")
+    with pytest.raises(WorkspaceError, match=message):
+        workspace.read(path)
+
+
+def test_text_that_is_no_text_is_not_written(workspace: Workspace) -> None:
+    with pytest.raises(WorkspaceError, match=r"'a.py' can't be used: '\\ud800' at 1"):
+        workspace.write("a.py", "x\ud800")
+    assert workspace.list_files() == []
+
+
+@pytest.mark.parametrize("path", ["..", "../a.py", "a/../../b.py", "/etc/passwd", "//etc/passwd", "/"])
+async def test_a_path_that_leads_out_is_refused(workspace: Workspace, path: str) -> None:
+    workspace.write("a/b.py", "")
+    with pytest.raises(OutsideWorkspace, match="name a file from the workspace's top"):
+        workspace.read(path)
+    with pytest.raises(OutsideWorkspace):
+        workspace.write(path, "")
+    with pytest.raises(OutsideWorkspace):
+        await workspace.run_tests(path)
+
+
+async def test_a_link_planted_in_the_workspace_is_not_followed(workspace: Workspace, outside: Path) -> None:
+    workspace.write("a.py", "")
+    (workspace.root / "folder").symlink_to(outside)
+    (workspace.root / "test_file.py").symlink_to(outside / "test_secret.py")
+    for path in ("folder/test_secret.py", "test_file.py"):
+        with pytest.raises(OutsideWorkspace, match=f"'{path}' leads through a symbolic link"):
+            workspace.read(path)
+        with pytest.raises(OutsideWorkspace):
+            await workspace.run_tests(path)
+    with pytest.raises(OutsideWorkspace):
+        workspace.write("folder/new.py", "")
+    workspace.write("test_file.py", "mine")
+    assert (outside / "test_secret.py").read_text() == "SECRET = 1"
+    assert names(outside) == ["test_secret.py"]
+
+
+async def test_a_link_in_place_of_the_workspace_is_not_followed(workspace: Workspace, outside: Path) -> None:
+    workspace.root.parent.mkdir()
+    workspace.root.symlink_to(outside)
+    again = Workspace(workspace.root)
+    with pytest.raises(WorkspaceError):
+        again.list_files()
+    with pytest.raises(WorkspaceError):
+        again.write("a.py", "")
+    with pytest.raises(WorkspaceError):
+        await again.run_tests()
+    assert names(outside) == ["test_secret.py"]
+
+
+def test_a_link_planted_between_check_and_use_is_not_followed(workspace: Workspace, outside: Path) -> None:
+    workspace.write("folder/a.py", "")
+    swap = (
+        "import os, sys; os.chdir(sys.argv[1])\n"
+        "while True:\n"
+        "    os.rename('folder', 'kept'); os.symlink(sys.argv[2], 'folder')\n"
+        "    os.unlink('folder'); os.rename('kept', 'folder')\n"
+    )
+    swapper = subprocess.Popen([sys.executable, "-c", swap, str(workspace.root), str(outside)])
+    try:
+        refusals = 0
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            try:
+                workspace.read("folder/test_secret.py")
+            except AgentError:
+                refusals += 1
+            else:
+                pytest.fail("read a file outside")
+            with contextlib.suppress(AgentError, FileNotFoundError):
+                workspace.write("folder/planted.py", "")
+    finally:
+        swapper.kill()
+        swapper.wait()
+    assert refusals
+    assert names(outside) == ["test_secret.py"]
+
+
+@given(path=PATHS)
+@example("link/test_secret.py")
+@example("a/../../outside/test_secret.py")
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_any_path_stays_inside_or_is_refused(workspace: Workspace, outside: Path, path: str) -> None:
+    workspace.root.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        (workspace.root / "link").symlink_to(outside)
+    try:
+        workspace.write(path, "mine")
+    except (OutsideWorkspace, WorkspaceError):
+        pass
+    else:
+        assert workspace.read(path) == "mine"
+        assert os.path.normpath(path) in workspace.list_files()
+    assert (outside / "test_secret.py").read_text() == "SECRET = 1"
+    assert names(outside) == ["test_secret.py"]
+    assert names(outside.parent) == ["enclosing project", "outside"]
+    assert names(workspace.root.parent) == ["work space"]
+
+
+@given(
+    workflow_id=st.one_of(st.text(), PATHS, st.just("🦄語" * 200)),
+    run_id=st.one_of(st.uuids().map(str), st.text()),
+)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_a_runs_folder_is_in_the_base_whatever_its_ids(tmp_path: Path, workflow_id: str, run_id: str) -> None:
+    workspace = Workspace.of_run(tmp_path, workflow_id, run_id)
+    assert workspace.root.parent == tmp_path.resolve()
+    workspace.write("a.py", "")
+    assert (workspace.root / "a.py").is_file()
+
+
+def test_a_runs_folder_has_a_name_to_recognise(tmp_path: Path) -> None:
+    run_id = "019b2c3d-4e5f-7000-8000-0000a1b2c3d4"
+    assert Workspace.of_run(tmp_path, "textkit/coder 1", run_id).root.name == "textkit-coder-1-a1b2c3d4"
+    assert Workspace.of_run(tmp_path, "..", run_id).root.name == "run-a1b2c3d4"
+
+
+async def test_passing_and_failing_tests_are_told_apart(workspace: Workspace) -> None:
+    workspace.write("textkit.py", "def double(x): return 2 * x")
+    workspace.write("tests/test_good.py", "from textkit import double\ndef test_good(): assert double(2) == 4")
+    workspace.write("tests/test_bad.py", "from textkit import double\ndef test_bad(): assert double(2) == 5")
+    good, bad = await asyncio.gather(workspace.run_tests("tests/test_good.py::test_good"), workspace.run_tests())
+    assert good.passed
+    assert str(good).startswith("The tests passed.\n\n.")
+    assert not bad.passed
+    assert "assert 4 == 5" in bad.output
+    assert "1 failed, 1 passed" in str(bad)
+
+
+async def test_no_tests_are_not_a_success(workspace: Workspace) -> None:
+    run = await workspace.run_tests()
+    assert not run.passed
+    assert "No tests were collected: pytest looks for" in run.output
+
+
+async def test_a_missing_path_is_named_and_a_path_is_never_an_option(workspace: Workspace) -> None:
+    workspace.write("--version/test_a.py", "def test_a(): pass")
+    with pytest.raises(WorkspaceError, match="'-x' does not exist"):
+        await workspace.run_tests("-x")
+    run = await workspace.run_tests("--version")
+    assert run.passed
+    assert "1 passed" in run.output
+
+
+async def test_the_enclosing_project_has_no_say(workspace: Workspace) -> None:
+    workspace.write("test_a.py", "def test_a(): pass")
+    workspace.write("pyproject.toml", "[project]\nname = 'textkit'\n")
+    (workspace.root.parent / "pytest.ini").write_text("[pytest]\naddopts = --no-such-option\n")
+    (workspace.root.parent / "conftest.py").write_text("raise RuntimeError('the enclosing project')")
+    (workspace.root.parent / "__init__.py").touch()
+    run = await workspace.run_tests("test_a.py")
+    assert run.passed, run.output
+
+
+async def test_the_workspaces_own_configuration_counts(workspace: Workspace) -> None:
+    workspace.write("pyproject.toml", "[project]\nname = 'textkit'\n")
+    workspace.write("tox.ini", "[pytest]\npython_functions = check_*\n")
+    workspace.write("test_a.py", "def check_a(): pass\ndef test_b(): assert False")
+    run = await workspace.run_tests()
+    assert run.passed, run.output
+
+
+async def test_the_workspaces_modules_do_not_stand_in_for_the_harness_own(workspace: Workspace) -> None:
+    workspace.write("resource.py", "raise RuntimeError('the wrong module')")
+    workspace.write("test_a.py", "def test_a(): pass")
+    assert (await workspace.run_tests()).passed
+
+
+async def test_nothing_of_the_workers_environment_passes(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--no-such-option")
+    workspace.write(
+        "test_a.py",
+        "import os, sys, pathlib\n"
+        "def test_a(tmp_path):\n"
+        "    assert set(os.environ) <= {'PATH', 'HOME', 'LANG', 'LC_CTYPE', 'TMPDIR', 'PYTHONPATH',\n"
+        "        'PYTHONDONTWRITEBYTECODE', 'PYTEST_CURRENT_TEST', 'PYTEST_VERSION'}\n"
+        "    assert os.stat(0).st_rdev == os.stat(os.devnull).st_rdev\n"
+        "    assert pathlib.Path.cwd() not in [pathlib.Path.home(), *pathlib.Path.home().parents]\n"
+        "    assert tmp_path.is_relative_to(pathlib.Path.home())\n"
+        "    pathlib.Path('home').write_text(str(pathlib.Path.home()))\n",
+    )
+    run = await workspace.run_tests()
+    assert run.passed, run.output
+    assert not Path(workspace.read("home")).exists()
+    assert workspace.list_files() == ["home", "test_a.py"]
+
+
+async def test_a_test_that_eats_memory_fails_by_itself(workspace: Workspace) -> None:
+    workspace.write("test_a.py", "def test_a(): bytearray(3 * 1024 ** 3)")
+    run = await workspace.run_tests(memory_mb=1024)
+    assert not run.passed
+    assert "MemoryError" in run.output
+
+
+@pytest.mark.parametrize(
+    ("end", "message"),
+    [("os._exit(0)", "ended (exit code 0) before pytest was done"), ("os.kill(os.getpid(), 9)", "signal 9")],
+)
+async def test_an_end_without_a_verdict_is_not_a_success(workspace: Workspace, end: str, message: str) -> None:
+    workspace.write("test_a.py", f"import os\ndef test_a(): {end}")
+    run = await workspace.run_tests()
+    assert not run.passed
+    assert message in run.output
+
+
+async def test_endless_output_is_kept_at_both_ends(workspace: Workspace) -> None:
+    workspace.write("pytest.ini", "[pytest]\naddopts = -s\n")
+    workspace.write("test_a.py", "def test_a():\n    for _ in range(3000): print('…' * 3000)")
+    run = await workspace.run_tests()
+    assert run.passed
+    assert len(run.output) < 21_000
+    assert run.output.startswith("…")
+    assert run.output.endswith("s")
+    assert "1 passed" in run.output
+    assert "bytes left out" in run.output
+
+
+async def test_the_event_loop_goes_on_while_tests_run(workspace: Workspace) -> None:
+    workspace.write("test_a.py", "import time\ndef test_a(): time.sleep(0.3)")
+    running = asyncio.ensure_future(workspace.run_tests())
+    ticks = 0
+    while not running.done():
+        await asyncio.sleep(0.01)
+        ticks += 1
+    assert ticks > 10
+
+
+async def test_it_works_in_a_worker_without_standard_streams(workspace: Workspace) -> None:
+    workspace.write("test_a.py", "def test_a(): print('hello'); assert False")
+    program = (
+        "import asyncio, os, sys; from activities.workspace import Workspace\n"
+        "for fd in range(3): os.close(fd)\n"
+        "run = asyncio.run(Workspace(sys.argv[1]).run_tests())\n"
+        "os._exit(42 if 'hello' in run.output and '1 failed' in run.output else 1)"
+    )
+    command = [sys.executable, "-c", program, str(workspace.root)]
+    assert subprocess.run(command, check=False, env={"PYTHONPATH": "."}).returncode == 42
+
+
+@pytest.mark.parametrize("start", [CHILD, DAEMON], ids=["child", "daemon"])
+async def test_children_left_behind_are_killed_at_once(workspace: Workspace, start: str) -> None:
+    workspace.write("test_a.py", start + "def test_a(): pass")
+    started = time.monotonic()
+    run = await workspace.run_tests()
+    assert run.passed
+    assert time.monotonic() - started < 1.9  # they hold its output open, and nobody waits for them
+    assert await nothing_lives(workspace)
+
+
+async def test_time_is_up_for_everything_the_tests_started(workspace: Workspace) -> None:
+    bomb = "import os\nfor _ in range(4): os.fork()\n"
+    workspace.write("test_a.py", DAEMON + bomb + "def test_ok(): pass\n" + HANG)
+    run = await workspace.run_tests(timeout=2)
+    assert not run.passed
+    assert "Stopped after 2 seconds" in run.output
+    assert "in test_hang" in run.output
+    assert await nothing_lives(workspace)
+
+
+async def test_a_cancelled_run_leaves_no_process(workspace: Workspace) -> None:
+    workspace.write("test_a.py", CHILD + DAEMON + HANG)
+    running = asyncio.ensure_future(workspace.run_tests())
+    assert await started(workspace)
+    assert len(living(workspace)) == 3
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert await nothing_lives(workspace)
+
+
+async def test_a_run_cancelled_while_it_starts_leaves_no_process(workspace: Workspace) -> None:
+    workspace.write("test_a.py", HANG)
+    for steps in range(12):
+        running = asyncio.ensure_future(workspace.run_tests())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert await nothing_lives(workspace)
+
+
+def test_a_loop_that_ends_leaves_no_process(workspace: Workspace) -> None:
+    workspace.write("test_a.py", DAEMON + HANG)
+
+    async def end_early() -> None:
+        running = asyncio.ensure_future(workspace.run_tests())
+        assert await started(workspace)
+        assert not running.done()
+
+    asyncio.run(end_early())
+    assert asyncio.run(nothing_lives(workspace))
+
+
+def test_a_test_run_travels_as_json() -> None:
+    run = TestRun(passed=True, output="1 passed")
+    assert TestRun.model_validate_json(run.model_dump_json()) == run
