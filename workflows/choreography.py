@@ -1,0 +1,296 @@
+"""`@choreography`: a plain async function over inputs and roles becomes a Temporal workflow of the same name.
+
+@choreography(coder=2)
+async def build(spec: str, coder: Coder) -> Implementation:
+    return await coder.implement_module(spec)
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import sys
+import traceback
+import typing
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+from temporalio import workflow
+from temporalio.api.common.v1 import Payload
+from temporalio.common import RawValue
+from temporalio.exceptions import ApplicationError, FailureError
+from temporalio.worker.workflow_sandbox import RestrictedWorkflowAccessError
+
+from activities.agent import Agent, methods_of
+from activities.contract import PAYLOAD_LIMIT, clip, explain, method_name
+from activities.errors import AgentError
+from workflows.errors import ChoreographyError, ChoreographyInvalid, InputInvalid, TooLarge
+from workflows.options import Options
+from workflows.pool import Pool
+from workflows.role import Role
+from workflows.run import Run
+from workflows.scope import Scope, inside
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+PoolSize = int | Sequence[str]
+
+
+class Choreography(Generic[P, R]):
+    """A function that says how agents work together, and the workflow made from it.
+
+    Called, it is the plain function: in a unit test with fakes for its roles, in a notebook with agents, in another
+    choreography with that one's roles.
+
+    Attributes:
+        function: The undecorated function.
+        name: The workflow type.
+        roles: The agent class of each role.
+        inputs: The parameters that are no roles.
+        pools: The names of each role's instances, where the run's options do not say otherwise.
+        workflow: The workflow class, for a Temporal worker.
+    """
+
+    def __init__(self, function: Callable[P, Coroutine[Any, Any, R]], pool_sizes: Mapping[str, PoolSize]) -> None:
+        self.function = function
+        self.name = function.__name__
+        if not inspect.iscoroutinefunction(function):
+            raise ChoreographyInvalid(f"{self.name}: a choreography is asynchronous; write 'async def'.")
+        hints = _hints_of(function)
+        parameters = _parameters_of(function, hints)
+        self.roles: dict[str, type[Agent]] = {n: hints[n] for n in parameters if _is_agent(hints[n])}
+        self.inputs = {name: p for name, p in parameters.items() if name not in self.roles}
+        self.pools = _pools(self.name, self.roles, pool_sizes)
+        self._hints = hints
+        functools.update_wrapper(self, function)
+        self.workflow = _workflow_class(self)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Awaitable[R]:
+        """Run the function with these very objects as its roles, here and now."""
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<choreography {self.name}>"
+
+    def decode(self, payloads: Sequence[Any]) -> tuple[dict[str, Any], Options]:
+        """Turn a run's inputs into the function's arguments and the run's options.
+
+        Args:
+            payloads: Plain JSON values, in the order of the parameters; options may follow the last one.
+
+        Raises:
+            InputInvalid: Names the parameter.
+        """
+        names = list(self.inputs)
+        if len(payloads) > len(names) + 1:
+            raise InputInvalid(f"{len(payloads)} inputs were given, but {self._usage()}")
+        values = {
+            name: self._decode_one(name, self._hints[name], value) for name, value in zip(names, payloads, strict=False)
+        }
+        for name, parameter in self.inputs.items():
+            if name not in values and parameter.default is parameter.empty:
+                raise InputInvalid(f"the input '{name}' is missing; {self._usage()}")
+        options = Options()
+        if len(payloads) > len(names) and payloads[-1] is not None:
+            options = self._decode_one("options", Options, payloads[-1])
+            options.check(
+                {
+                    role: [method_name(agent.__name__, method) for method in methods_of(agent)]
+                    for role, agent in self.roles.items()
+                }
+            )
+        return values, options
+
+    def encode(self, value: R) -> RawValue:
+        """Turn the function's result into a payload.
+
+        Raises:
+            TooLarge: The server would not take it.
+        """
+        data = _adapter_of_result(self._hints.get("return", Any)).dump_json(
+            value, by_alias=True, round_trip=True, warnings=False, fallback=str
+        )
+        if len(data) > PAYLOAD_LIMIT:
+            raise TooLarge(
+                f"the result is {len(data):,} bytes; {PAYLOAD_LIMIT:,} is the most that the server takes. "
+                "Write it into the workspace and return its path."
+            )
+        return RawValue(Payload(metadata={"encoding": b"json/plain"}, data=data))
+
+    def cast(self, options: Options) -> dict[str, Role]:
+        """Make the roles of a run, each with its pool."""
+        return {
+            role: Role(agent, Pool(role, _instances(role, options.instances.get(role, self.pools[role]))))
+            for role, agent in self.roles.items()
+        }
+
+    def _decode_one(self, name: str, hint: Any, value: Any) -> Any:
+        if isinstance(value, RawValue):
+            raise InputInvalid(f"the input '{name}' can't be read as JSON; {self._usage()}")
+        try:
+            return TypeAdapter(hint).validate_json(json.dumps(value))
+        except ValidationError as error:
+            where = f"'{name}'" if name == "options" else f"the input '{name}'"
+            raise InputInvalid(f"{where} does not fit: {explain(error)}; {self._usage()}") from None
+
+    def _usage(self) -> str:
+        inputs = [
+            f"{name}: {_type_name(self._hints[name])}{'' if p.default is p.empty else ' = ' + repr(p.default)}"
+            for name, p in self.inputs.items()
+        ]
+        return f"{self.name} takes ({', '.join([*inputs, 'options = {}'])}), each as one --input of JSON."
+
+
+@overload
+def choreography(function: Callable[P, Coroutine[Any, Any, R]], /) -> Choreography[P, R]: ...
+@overload
+def choreography(
+    **pool_sizes: PoolSize,
+) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Choreography[P, R]]: ...
+def choreography(function: Callable[..., Any] | None = None, /, **pool_sizes: PoolSize) -> Any:
+    """Make a function into a choreography.
+
+    Parameters whose type is an `Agent` subclass are roles; the others are the inputs of a run.
+
+    Args:
+        function: The function, where the decorator is used without arguments.
+        **pool_sizes: For each role the number of its instances (1 where none is given), or their names.
+
+    Raises:
+        ChoreographyInvalid: The function can't be one; says why.
+    """
+    if function is not None:
+        return Choreography(function, {})
+    return lambda function: Choreography(function, pool_sizes)
+
+
+def _workflow_class(choreography: Choreography[Any, Any]) -> type[Run]:
+    """Make the workflow class and put it into the function's module, where Temporal's sandbox looks for it."""
+    function = choreography.function
+    class_name = f"_{choreography.name}_workflow"
+
+    async def run(self: Run, *payloads: Any) -> Any:
+        return await _perform(self, choreography, payloads)
+
+    run.__qualname__ = f"{class_name}.run"
+    run.__module__ = function.__module__
+    run.__doc__ = function.__doc__
+    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD),
+            *(parameter.replace(annotation=Any) for parameter in choreography.inputs.values()),
+        ]
+    )
+    namespace = {"__module__": function.__module__, "__doc__": function.__doc__, "run": workflow.run(run)}
+    made = workflow.defn(name=choreography.name)(type(class_name, (Run,), namespace))
+    setattr(sys.modules[function.__module__], class_name, made)
+    return made
+
+
+async def _perform(run: Run, choreography: Choreography[Any, Any], payloads: Sequence[Any]) -> RawValue:
+    try:
+        inputs, run.options = choreography.decode(payloads)
+        with inside(Scope()):
+            value = await choreography.function(**inputs, **choreography.cast(run.options))
+        return choreography.encode(value)
+    except FailureError:
+        raise
+    except Exception as error:
+        raise _failure(choreography, error) from error.__cause__
+
+
+def _failure(choreography: Choreography[Any, Any], error: Exception) -> ApplicationError:
+    """Make an error of the program end the run, readably; left alone it would repeat the workflow task for ever."""
+    kind = type(error).__name__
+    if isinstance(error, (ChoreographyError, AgentError)):
+        message = f"{choreography.name}: {error}"
+    else:
+        message = f"{choreography.name}: {kind}: {error} (at {_place_of(error)})"
+    if isinstance(error, RestrictedWorkflowAccessError):
+        message = (
+            f"{choreography.name}: {clip(str(error), 300)} (at {_place_of(error)}) A choreography has no clock, "
+            "no chance, no files and no network, as it is replayed: put that into a @task of an agent."
+        )
+    failure = ApplicationError(clip(message), type=kind, non_retryable=True)
+    return failure.with_traceback(error.__traceback__)
+
+
+def _place_of(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    here = str(Path(__file__).parent)
+    own = [f for f in frames if "site-packages" not in f.filename and not f.filename.startswith(here)]
+    frame = (own or frames)[-1]
+    return f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}"
+
+
+def _hints_of(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise ChoreographyInvalid(
+            f"{function.__name__}: {error}; define or import the types of its parameters above it in the module."
+        ) from error
+
+
+def _parameters_of(function: Callable[..., Any], hints: Mapping[str, Any]) -> dict[str, inspect.Parameter]:
+    parameters = dict(inspect.signature(function).parameters)
+    for name, parameter in parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            raise ChoreographyInvalid(f"{function.__name__}: '{parameter}' is no plain parameter; write one.")
+        if name not in hints:
+            raise ChoreographyInvalid(
+                f"{function.__name__}: the parameter '{name}' has no type; write an agent class for a role, "
+                "or the type of an input."
+            )
+        if not _is_agent(hints[name]):
+            _check_input_type(function.__name__, name, hints[name])
+    return parameters
+
+
+def _check_input_type(function: str, name: str, hint: Any) -> None:
+    try:
+        TypeAdapter(hint)
+    except (PydanticSchemaGenerationError, PydanticUserError) as error:
+        raise ChoreographyInvalid(
+            f"{function}: the input '{name}' can't be given as JSON: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def _adapter_of_result(hint: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(hint)
+    except (PydanticSchemaGenerationError, PydanticUserError):
+        return TypeAdapter(Any)
+
+
+def _is_agent(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, Agent)
+
+
+def _pools(name: str, roles: Mapping[str, type[Agent]], pool_sizes: Mapping[str, PoolSize]) -> dict[str, PoolSize]:
+    for role, size in pool_sizes.items():
+        if role not in roles:
+            raise ChoreographyInvalid(
+                f"{name}: @choreography({role}=…) names no role; the roles are {', '.join(roles) or 'none'}."
+            )
+        if (
+            not size
+            or (isinstance(size, int) and size < 1)
+            or len(_instances(role, size)) != len(set(_instances(role, size)))
+        ):
+            raise ChoreographyInvalid(
+                f"{name}: @choreography({role}={size!r}) is no pool; give a number from 1, or different names."
+            )
+    return {role: pool_sizes.get(role, 1) for role in roles}
+
+
+def _instances(role: str, size: PoolSize) -> list[str]:
+    return [f"{role}-{number}" for number in range(1, size + 1)] if isinstance(size, int) else list(size)
+
+
+def _type_name(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")

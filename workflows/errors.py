@@ -1,0 +1,71 @@
+"""The errors of the workflows wing: one root, a few leaves, each with what to do next in its message."""
+
+from __future__ import annotations
+
+
+class ChoreographyError(Exception):
+    """Root of everything that the workflows wing raises on purpose."""
+
+
+class ChoreographyInvalid(ChoreographyError, TypeError):
+    """A choreography is declared wrongly; raised when its module is imported."""
+
+
+class InputInvalid(ChoreographyError):
+    """An input or option of a run does not fit; names the parameter."""
+
+
+class UnknownMethod(ChoreographyError, AttributeError):
+    """A role was asked for something that its agents do not do."""
+
+
+class UnknownInstance(ChoreographyError):
+    """An instance was named that the role's pool does not have."""
+
+
+class ClaimCycle(ChoreographyError):
+    """A claim would wait for something that waits for the claimer; names the cycle."""
+
+
+class ClaimEnded(ChoreographyError):
+    """An instance was used after the body that had claimed it ended."""
+
+
+class TooLarge(ChoreographyError):
+    """Arguments or a result are more than the server takes."""
+
+
+class CallFailed(ChoreographyError):
+    """A call failed for good.
+
+    Attributes:
+        method: `Coder.implement_module`.
+        instance: `coder-2`.
+        step: The call's place in the program.
+        kind: Name of the error class on the worker, such as `AnswerInvalid`.
+    """
+
+    def __init__(self, message: str, *, method: str, instance: str, step: str, kind: str) -> None:
+        super().__init__(message)
+        self.method = method
+        self.instance = instance
+        self.step = step
+        self.kind = kind
+
+
+class ItemFailed(ChoreographyError):
+    """The body of a scatter failed on an item.
+
+    Attributes:
+        index: The item's place, from 0.
+        item: The item in short.
+        instance: Who worked on it.
+        error: What the body raised; also the cause.
+    """
+
+    def __init__(self, index: int, item: str, instance: str, error: Exception) -> None:
+        super().__init__(f"item {index} ({item}) on {instance}: {error}")
+        self.index = index
+        self.item = item
+        self.instance = instance
+        self.error = error

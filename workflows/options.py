@@ -1,0 +1,49 @@
+"""Options of a run: the last, optional input of every choreography."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+from workflows.errors import InputInvalid
+
+
+class Options(BaseModel):
+    """What whoever starts a run may decide.
+
+    `{"instances": {"coder": 5}, "models": {"coder": "anthropic/claude-sonnet-4-5"}}`
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    instances: dict[str, PositiveInt] = Field(default={}, description="Pool sizes by role")
+    models: dict[str, str] = Field(
+        default={}, description="litellm model strings by role (coder) or method (Coder.implement_module)"
+    )
+
+    def model_of(self, role: str, method: str) -> str | None:
+        """Return the model that the run sets for a call: the method's, else the role's, else none."""
+        return self.models.get(method) or self.models.get(role)
+
+    def check(self, roles: Mapping[str, Collection[str]]) -> None:
+        """Check the names against a choreography's roles.
+
+        Args:
+            roles: The methods of each role, as `Coder.implement_module`.
+
+        Raises:
+            InputInvalid: Names the role or method that there is not.
+        """
+        for role in self.instances:
+            if role not in roles:
+                raise InputInvalid(
+                    f"options: 'instances' names the role '{role}', but the roles are {', '.join(roles)}."
+                )
+        known = {*roles, *(method for methods in roles.values() for method in methods)}
+        for name in self.models:
+            if name not in known:
+                raise InputInvalid(
+                    f"options: 'models' names '{name}', which is neither a role nor a method; "
+                    f"there are {', '.join(sorted(known))}."
+                )

@@ -1,0 +1,152 @@
+"""Pools: the instances of a role, handed out first come, first served.
+
+A claim that can never be granted raises at once. Who can go on is found as in a graph of waits: a scope can go on if
+every claim that it waits for has an instance whose holder can go on, and if every scope that it waits for can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from workflows.errors import ClaimCycle, UnknownInstance
+from workflows.scope import Scope
+
+
+@dataclass(eq=False)
+class Waiter:
+    """A claim that waits for an instance, or for one named instance, of a pool."""
+
+    pool: Pool
+    scope: Scope
+    only: str | None
+    granted: asyncio.Future[str]
+
+    def candidates(self) -> Sequence[str]:
+        """Return the instances of which any one would do."""
+        return [self.only] if self.only else self.pool.instances
+
+
+class Pool:
+    """The instances of a role, each doing one thing at a time."""
+
+    def __init__(self, role: str, instances: Sequence[str]) -> None:
+        self.role = role
+        self.instances = tuple(instances)
+        self.holders: dict[str, Scope] = {}
+        self._free = deque(instances)
+        self._waiters: deque[Waiter] = deque()
+
+    def __len__(self) -> int:
+        return len(self.instances)
+
+    @asynccontextmanager
+    async def claimed(self, scope: Scope, only: str | None = None) -> AsyncIterator[str]:
+        """Hold an instance: the one that has been free longest, or the one that is named.
+
+        Raises:
+            ClaimCycle: The instance could never be had.
+            UnknownInstance: There is none of that name.
+        """
+        name = await self._claim(scope, only)
+        scope.holds.append(name)
+        try:
+            yield name
+        finally:
+            scope.holds.remove(name)
+            self._release(name)
+
+    async def _claim(self, scope: Scope, only: str | None) -> str:
+        if only is not None and only not in self.instances:
+            raise UnknownInstance(
+                f"The role '{self.role}' has no instance '{only}' in this run; it has {', '.join(self.instances)}."
+            )
+        free = self._free if only is None else [name for name in self._free if name == only]
+        if free:
+            name = free[0]
+            self._free.remove(name)
+            self.holders[name] = scope
+            return name
+        return await self._wait(Waiter(self, scope, only, asyncio.get_running_loop().create_future()))
+
+    async def _wait(self, waiter: Waiter) -> str:
+        self._waiters.append(waiter)
+        waiter.scope.waits.append(waiter)
+        try:
+            if waiter.scope.holds_anything():
+                _refuse_cycle(waiter)
+            return await waiter.granted
+        except BaseException:
+            if waiter.granted.done() and not waiter.granted.cancelled():
+                self._release(waiter.granted.result())
+            elif waiter in self._waiters:
+                self._waiters.remove(waiter)
+            raise
+        finally:
+            waiter.scope.waits.remove(waiter)
+
+    def _release(self, name: str) -> None:
+        del self.holders[name]
+        for waiter in self._waiters:
+            if name in waiter.candidates() and not waiter.granted.done():
+                self._waiters.remove(waiter)
+                self.holders[name] = waiter.scope
+                waiter.granted.set_result(name)
+                return
+        self._free.append(name)
+
+
+def _refuse_cycle(waiter: Waiter) -> None:
+    able = _able_to_go_on(waiter.scope.root())
+    if waiter.scope in able:
+        return
+    raise ClaimCycle(
+        f"{_who(waiter.scope)} claims {waiter.only or 'an instance of ' + waiter.pool.role}, which can never be free: "
+        f"{_cycle(waiter, able)}. Give the pool more instances, or claim in the same order everywhere."
+    )
+
+
+def _able_to_go_on(root: Scope) -> set[Scope]:
+    scopes = list(root.everything_below())
+    able: set[Scope] = set()
+    found = True
+    while found:
+        found = False
+        for scope in scopes:
+            if scope not in able and _can_go_on(scope, able):
+                able.add(scope)
+                found = True
+    return able
+
+
+def _can_go_on(scope: Scope, able: set[Scope]) -> bool:
+    return all(
+        any(waiter.pool.holders.get(name) in able for name in waiter.candidates()) for waiter in scope.waits
+    ) and all(inner in able for inner in scope.children.values())
+
+
+def _cycle(waiter: Waiter, able: set[Scope]) -> str:
+    told: list[str] = []
+    seen: list[Scope] = []
+    current: Waiter | None = waiter
+    while current is not None:
+        name = next(name for name in current.candidates() if current.pool.holders.get(name) not in able)
+        holder = current.pool.holders[name]
+        told.append(f"{name} is held by {_who(holder)}")
+        if holder in seen:
+            break
+        seen.append(holder)
+        current = next((wait for scope in holder.everything_below() for wait in scope.waits if scope not in able), None)
+        if current is not None:
+            told.append(f"that waits for {current.only or current.pool.role}")
+    return ", ".join(told)
+
+
+def _who(scope: Scope) -> str:
+    known: Scope | None = scope
+    while known is not None and not known.title:
+        known = known.parent
+    return f"the work on {known.title} (step {known.path})" if known else "the program"

@@ -1,0 +1,175 @@
+"""What every run has, whatever its choreography: pools, limits, what it shows of itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime, timedelta
+
+from pydantic import BaseModel
+from temporalio import workflow
+from temporalio.exceptions import FailureError
+
+from activities.contract import UNSERVED_ACTIVITY, Usage
+from workflows.options import Options
+
+CALLS_IN_FLIGHT = 90
+"""Calls that one run has in the queues at a time. A default server fails a workflow task during which more than 100
+events arrive, so no more than that may end at once."""
+
+TASK_BYTES = 3 * 1024 * 1024
+"""Bytes of arguments sent in one workflow task. The server terminates a run whose commands exceed 4 MB."""
+
+QUIET_S = 20.0
+"""Seconds without any result from a queue after which the run asks whether somebody serves it."""
+
+_TRUST_S = 60.0
+"""Seconds for which a queue that was seen to be served is not asked about again; doubled each time."""
+
+_MOST_TRUST_S = 1800.0
+
+
+class Progress(BaseModel):
+    """What a run tells of itself when asked."""
+
+    calls_done: int
+    calls_running: int
+    waits_for: list[str]
+    usage: Usage
+
+
+class _Queue:
+    """What a run knows of a task queue that it uses."""
+
+    def __init__(self) -> None:
+        self.pending: dict[int, datetime] = {}
+        self.trust = _TRUST_S
+        self.served_until: datetime | None = None
+        self.unserved_since: datetime | None = None
+
+    def due(self) -> datetime:
+        """When to ask whether somebody serves it."""
+        quiet_since = min(self.pending.values()) + timedelta(seconds=QUIET_S)
+        return max(quiet_since, self.served_until or quiet_since)
+
+    def seen_served(self, now: datetime, trust: float) -> None:
+        self.served_until = now + timedelta(seconds=trust)
+        self.unserved_since = None
+
+
+class Run:
+    """The base of every choreography's workflow."""
+
+    def __init__(self) -> None:
+        self.options = Options()
+        self._in_flight = asyncio.Semaphore(CALLS_IN_FLIGHT)
+        self._queues: dict[str, _Queue] = {}
+        self._new_queue = False
+        self._calls = 0
+        self._calls_done = 0
+        self._usage = Usage()
+        self._task_at = -1
+        self._task_bytes = 0
+        self._watching: asyncio.Task[None] | None = None
+
+    @staticmethod
+    def current() -> Run:
+        """Return the run whose code is executing."""
+        run = workflow.instance()
+        assert isinstance(run, Run)
+        return run
+
+    @workflow.query(description="Calls done and running, what the run waits for, and what it has used.")
+    def progress(self) -> Progress:
+        """Tell how far the run is."""
+        return Progress(
+            calls_done=self._calls_done,
+            calls_running=sum(len(queue.pending) for queue in self._queues.values()),
+            waits_for=[
+                _advice(name, queue) for name, queue in self._queues.items() if queue.unserved_since is not None
+            ],
+            usage=self._usage,
+        )
+
+    @asynccontextmanager
+    async def calling(self, queue_name: str) -> AsyncIterator[None]:
+        """Be in flight: wait for a place among the run's calls, and be watched while it lasts."""
+        async with self._in_flight:
+            self._calls += 1
+            number = self._calls
+            queue = self._queues.get(queue_name)
+            if queue is None:
+                queue = self._queues[queue_name] = _Queue()
+                self._new_queue = True
+            if self._watching is None:
+                self._watching = asyncio.create_task(self._watch())
+            queue.pending[number] = workflow.now()
+            try:
+                yield
+            finally:
+                del queue.pending[number]
+            self._calls_done += 1
+            was_unserved = queue.unserved_since is not None
+            queue.seen_served(workflow.now(), max(queue.trust, _TRUST_S))
+            if was_unserved:
+                self._show_waits()
+
+    async def room_for(self, size: int) -> None:
+        """Wait for a workflow task in which a command of this size has room."""
+        while True:
+            now_at = workflow.info().get_current_history_length()
+            if now_at != self._task_at:
+                self._task_at, self._task_bytes = now_at, 0
+            if self._task_bytes == 0 or self._task_bytes + size <= TASK_BYTES:
+                self._task_bytes += size
+                return
+            await workflow.sleep(0.01)
+
+    def used(self, usage: Usage) -> None:
+        """Add what a call used to the run's account."""
+        self._usage += usage
+
+    async def _watch(self) -> None:
+        """Find out when calls wait in a queue that nobody serves, and say so."""
+        while True:
+            await workflow.wait_condition(lambda: any(queue.pending for queue in self._queues.values()))
+            self._new_queue = False
+            pending = {name: queue for name, queue in self._queues.items() if queue.pending}
+            wait = (min(queue.due() for queue in pending.values()) - workflow.now()).total_seconds()
+            if wait > 0:
+                with suppress(TimeoutError):
+                    await workflow.wait_condition(lambda: self._new_queue, timeout=wait)
+                continue
+            await self._ask_about([name for name, queue in pending.items() if queue.due() <= workflow.now()])
+
+    async def _ask_about(self, names: list[str]) -> None:
+        try:
+            unserved: list[str] = await workflow.execute_local_activity(
+                UNSERVED_ACTIVITY, names, result_type=list[str], start_to_close_timeout=timedelta(seconds=10)
+            )
+        except FailureError as error:
+            workflow.logger.warning("could not find out who serves %s: %s", ", ".join(names), error)
+            unserved = []
+        now = workflow.now()
+        for name in names:
+            queue = self._queues[name]
+            if name not in unserved:
+                queue.seen_served(now, queue.trust)
+                queue.trust = min(queue.trust * 2, _MOST_TRUST_S)
+                continue
+            queue.unserved_since = queue.unserved_since or now
+            queue.served_until = now + timedelta(seconds=_TRUST_S / 2)
+            workflow.logger.warning("%s", _advice(name, queue))
+        self._show_waits()
+
+    def _show_waits(self) -> None:
+        waits = self.progress().waits_for
+        workflow.set_current_details("\n".join(f"**Waits:** {wait}\n" for wait in waits))
+
+
+def _advice(name: str, queue: _Queue) -> str:
+    return (
+        f"nobody serves the task queue {name}: {len(queue.pending)} calls wait in it. "
+        f"Start a worker for it: python worker.py --serve {name}"
+    )

@@ -1,0 +1,159 @@
+"""`scatter` and `fan_out`: one body over many items, by as many instances as the pool has.
+
+reviews = await scatter(modules, reviewer, lambda r, m: r.review_module(m.module_path, m.test_path))
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Literal, TypeVar, overload
+
+from workflows.call import label
+from workflows.errors import ItemFailed
+from workflows.role import Role, held_instance, pool_of
+from workflows.scope import Scope, current_scope, inside
+
+A = TypeVar("A")
+T = TypeVar("T")
+R = TypeVar("R")
+
+OnError = Literal["raise", "collect"]
+Body = Callable[[A, T], Awaitable[R]]
+
+
+@overload
+async def scatter(items: Iterable[T], pool: A, body: Body[A, T, R], *, on_error: Literal["raise"] = ...) -> list[R]: ...
+@overload
+async def scatter(
+    items: Iterable[T], pool: A, body: Body[A, T, R], *, on_error: Literal["collect"]
+) -> list[R | ItemFailed]: ...
+async def scatter(
+    items: Iterable[T], pool: A, body: Body[A, T, R], *, on_error: OnError = "raise"
+) -> list[R] | list[R | ItemFailed]:
+    """Do the same for every item: claim an instance, run the body with it, release it.
+
+    Args:
+        items: Any iterable; it is read to its end first.
+        pool: A role of the choreography. As many items are worked on at a time as its pool has instances. In a unit
+            test any object with the right methods, which then works on one item at a time.
+        body: Gets an instance and an item; returns something to await: a bare call, or a coroutine that may call its
+            instance several times and other roles as well.
+        on_error: `raise` cancels what is still running at the first error, waits for it, and raises. `collect` goes on
+            and returns the error in the item's place.
+
+    Returns:
+        The bodies' results, in the order of the items.
+
+    Raises:
+        ItemFailed: A body failed; names item and instance, the error is its cause.
+        ClaimCycle: A claim could never be granted.
+    """
+    scope = current_scope()
+    return await _Scatter(list(items), pool, body, on_error, scope, scope.next_step()).run()
+
+
+async def fan_out(
+    groups: Iterable[tuple[Iterable[Any], Any, Callable[[Any, Any], Awaitable[R]]]],
+    *,
+    on_error: OnError = "raise",
+) -> list[list[R]]:
+    """Run several scatters at the same time.
+
+    Args:
+        groups: Of items, pool and body each, as `scatter` takes them.
+        on_error: As in `scatter`; an error that is raised cancels the other groups as well.
+
+    Returns:
+        A list of results for each group, in the order of the groups.
+    """
+    scope = current_scope()
+    scatters = [_Scatter(list(items), pool, body, on_error, scope, scope.next_step()) for items, pool, body in groups]
+    return await _together([group.run() for group in scatters])
+
+
+class _Scatter:
+    """One scatter while it runs: as many lines as the pool has instances draw from one list of items."""
+
+    def __init__(
+        self,
+        items: Sequence[Any],
+        pool: Any,
+        body: Callable[[Any, Any], Awaitable[Any]],
+        on_error: OnError,
+        scope: Scope,
+        step: str,
+    ) -> None:
+        self.items = items
+        self.pool = pool
+        self.body = body
+        self.on_error = on_error
+        self.scope = scope
+        self.step = step
+        self.results: list[Any] = [None] * len(items)
+        self._todo = iter(range(len(items)))
+
+    async def run(self) -> list[Any]:
+        width = len(pool_of(self.pool)) if isinstance(self.pool, Role) else 1
+        with self.scope.child(self.step) as scope:
+            await _together([self._line(scope, n) for n in range(min(width, len(self.items)))])
+        return self.results
+
+    async def _line(self, scope: Scope, number: int) -> None:
+        for index in self._todo:
+            title = label(self.items[index])
+            with scope.child(f"{self.step}.{index + 1}", title) as item_scope, inside(item_scope):
+                async with _claimed(self.pool, item_scope) as (worker, name):
+                    self.results[index] = await self._one(worker, name, index, title)
+
+    async def _one(self, worker: Any, name: str, index: int, title: str) -> Any:
+        try:
+            return await self.body(worker, self.items[index])
+        except Exception as error:
+            failed = ItemFailed(index, title, name, error)
+            if self.on_error == "raise":
+                raise failed from error
+            failed.__cause__ = error
+            return failed
+
+
+@asynccontextmanager
+async def _claimed_instance(role: Role, scope: Scope) -> Any:
+    async with pool_of(role).claimed(scope) as name:
+        worker, held = held_instance(role, name)
+        try:
+            yield worker, name
+        finally:
+            held.ended = True
+
+
+@asynccontextmanager
+async def _the_object_itself(worker: Any) -> Any:
+    yield worker, str(getattr(worker, "name", type(worker).__name__))
+
+
+def _claimed(pool: Any, scope: Scope) -> AbstractAsyncContextManager[tuple[Any, str]]:
+    return _claimed_instance(pool, scope) if isinstance(pool, Role) else _the_object_itself(pool)
+
+
+async def _together(coroutines: Sequence[Coroutine[Any, Any, R]]) -> list[R]:
+    """Await all; at the first error cancel the others, wait for them, and raise it."""
+    first: list[BaseException] = []
+
+    def note(task: asyncio.Task[R]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None and not first:
+            first.append(error)
+            for other in tasks:
+                other.cancel()
+
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    for task in tasks:
+        task.add_done_callback(note)
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    if first:
+        raise first[0]
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return list(results)  # type: ignore[arg-type]
