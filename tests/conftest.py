@@ -1,0 +1,114 @@
+"""Fixtures, named for what they give: a real server, a client, a provider on loopback, a way to run choreographies."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.client import Client, WorkflowHandle
+from temporalio.service import RPCError
+
+from activities.contract import CHOREOGRAPHY_QUEUE
+from activities.converter import data_converter
+from console.dev_server import DevServer
+from tests.provider import Provider
+from workflows.choreography import Choreography
+from workflows.serving import Settings, workers
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[DevServer]:
+    """A dev server for the whole session."""
+    with DevServer.start(ui=False) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+async def client(server: DevServer) -> Client:
+    """A client of that server."""
+    return await Client.connect(server.address, data_converter=data_converter)
+
+
+@pytest.fixture
+def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
+    """A model provider on loopback, which `MODEL` names."""
+    with Provider() as started:
+        monkeypatch.setenv("MODEL", "openai/any")
+        monkeypatch.setenv("OPENAI_API_KEY", "any")
+        monkeypatch.setenv("OPENAI_BASE_URL", started.url)
+        monkeypatch.setenv("OPENAI_API_BASE", started.url)
+        yield started
+
+
+@pytest.fixture(autouse=True)
+def workspaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder under which this test's runs and agents have their workspaces."""
+    folder = tmp_path / "workspaces"
+    monkeypatch.setenv("WORKSPACES", str(folder))
+    return folder
+
+
+class Runs:
+    """Starts choreographies, serves what they need in this process, and ends what a test leaves running."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self._started: list[WorkflowHandle[Any, Any]] = []
+
+    @asynccontextmanager
+    async def serving(
+        self,
+        *modules: str,
+        serve: tuple[str, ...] = (),
+        concurrency: tuple[str, ...] = (),
+        grace: float = 0.0,
+    ) -> AsyncIterator[None]:
+        """Serve modules, or a part of them, as `python worker.py --bare` does, for as long as the block lasts."""
+        settings = Settings.read(modules=modules, serve=serve, concurrency=concurrency, bare=True, grace=grace)
+        made = workers(self.client, settings)
+        running = [asyncio.create_task(worker.run()) for worker in made]
+        try:
+            yield
+        finally:
+            await asyncio.gather(*(worker.shutdown() for worker in made))
+            await asyncio.gather(*running)
+
+    async def start(
+        self, choreography: Choreography[..., Any] | str, *inputs: Any, id: str | None = None
+    ) -> WorkflowHandle[Any, Any]:
+        """Start a run, by inputs as the CLI would send them."""
+        name = choreography if isinstance(choreography, str) else choreography.name
+        handle = await self.client.start_workflow(
+            name, args=list(inputs), id=id or f"{name}-{uuid.uuid4().hex[:8]}", task_queue=CHOREOGRAPHY_QUEUE
+        )
+        self._started.append(handle)
+        return handle
+
+    async def execute(self, choreography: Choreography[..., Any] | str, *inputs: Any) -> Any:
+        """Start a run and return its result, as plain JSON values."""
+        return await (await self.start(choreography, *inputs)).result()
+
+    async def end(self) -> None:
+        """Terminate what is still running."""
+        for handle in self._started:
+            try:
+                await handle.terminate("the test is over")
+            except RPCError:  # it has ended by itself
+                continue
+
+
+@pytest.fixture
+async def runs(client: Client) -> AsyncIterator[Runs]:
+    """A way to serve and run choreographies."""
+    made = Runs(client)
+    yield made
+    await made.end()

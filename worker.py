@@ -1,0 +1,153 @@
+"""The one door: serve choreographies and agents on a Temporal server.
+
+python worker.py                                  everything, on the server that TEMPORAL_ADDRESS names
+python worker.py dev                              the same, with a dev server and its Web UI
+python worker.py --serve Coder --concurrency 4    a part, for one of many machines
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from temporalio.client import Client
+    from temporalio.worker import Worker
+
+    from workflows.serving import Settings
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    made = argparse.ArgumentParser(
+        prog="python worker.py",
+        description="Serve choreographies and agents on a Temporal server.",
+        epilog="The server is the one that Temporal's own settings name: TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, "
+        "TEMPORAL_PROFILE and so on. The model is the environment's MODEL, any litellm model string.",
+    )
+    made.add_argument(
+        "mode", nargs="?", choices=["dev"], help="start a dev server with its Web UI, and stop it at the end"
+    )
+    made.add_argument(
+        "--serve",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="serve only this: 'choreography', an agent (Coder) or a method (Coder.implement_module); repeatable",
+    )
+    made.add_argument(
+        "--concurrency",
+        action="append",
+        default=[],
+        metavar="N|NAME=N",
+        help="calls at a time in each served queue, or in those of one agent or method; repeatable (default 100)",
+    )
+    made.add_argument(
+        "--module",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="serve the agents and choreographies of this module too (my_team for my_team.py); repeatable",
+    )
+    made.add_argument("--bare", action="store_true", help="serve only what --module names, not the project's own")
+    made.add_argument(
+        "--grace",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="how long calls in flight may go on after Ctrl-C or SIGTERM (default 30)",
+    )
+    made.add_argument("--json-logs", action="store_true", help="write logs as JSON, one object a line")
+    made.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
+    dev = made.add_argument_group("with dev")
+    dev.add_argument(
+        "--db",
+        type=Path,
+        default=Path(".temporal/dev.db"),
+        help="the dev server's file (default %(default)s)",
+    )
+    dev.add_argument("--port", type=int, help="the dev server's port (default 7233, or a free one)")
+    dev.add_argument("--ui-port", type=int, help="its Web UI's port (default 8233, or a free one)")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until Ctrl-C or SIGTERM; return the exit code."""
+    options = parser().parse_args(arguments)
+    # Here, because they take longer than --help may.
+    from activities.errors import AgentError
+    from activities.logs import set_up_logs
+    from console.dev_server import DevServer, DevServerError
+    from workflows.errors import ChoreographyError
+    from workflows.serving import Settings
+
+    set_up_logs(as_json=options.json_logs, level=options.log_level)
+    try:
+        settings = Settings.read(
+            serve=options.serve,
+            concurrency=options.concurrency,
+            modules=options.module,
+            bare=options.bare,
+            grace=options.grace,
+        )
+        if options.mode != "dev":
+            return asyncio.run(serve(settings))
+        with DevServer.start(db_file=options.db, port=options.port, ui_port=options.ui_port) as server:
+            print(f"Temporal dev server: {server.address}, data in {server.db_file}")
+            print(f"Temporal Web UI:     {server.ui_url}", flush=True)
+            os.environ["TEMPORAL_ADDRESS"] = server.address
+            return asyncio.run(serve(settings))
+    except (ChoreographyError, AgentError, DevServerError) as error:
+        print(f"worker.py: {error}", file=sys.stderr)
+        return 2
+
+
+async def serve(settings: Settings) -> int:
+    """Connect, serve what the settings name, and drain when told to stop."""
+    from workflows.serving import connect, workers
+
+    client = await connect()
+    serving = workers(client, settings)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, _stop_or_quit, stop)
+    return await run_until(stop, client, serving)
+
+
+async def run_until(stop: asyncio.Event, client: Client, serving: Sequence[Worker]) -> int:
+    """Run workers until they are to stop, or one of them fails."""
+    running = [asyncio.create_task(worker.run()) for worker in serving]
+    queues = ", ".join(worker.task_queue for worker in serving)
+    print(f"Serving on {client.service_client.config.target_host}: {queues}", flush=True)
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait([stopping, *running], return_when=asyncio.FIRST_COMPLETED)
+    if stop.is_set():
+        print("Draining: no new calls; those in flight may end. Again to quit at once.", flush=True)
+    stopping.cancel()
+    await asyncio.gather(*(worker.shutdown() for worker in serving), return_exceptions=True)
+    results = await asyncio.gather(*running, return_exceptions=True)
+    failed = [result for result in results if isinstance(result, Exception)]
+    for error in failed:
+        print(f"worker.py: {error}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _stop_or_quit(stop: asyncio.Event) -> None:
+    if stop.is_set():
+        os._exit(130)
+    stop.set()
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # The SDK's threads end a plain exit in a segmentation fault now and then.
+    os._exit(code)
