@@ -51,7 +51,7 @@ format: $(VENV) ## Format the code and mend what ruff can
 	@$(RUN) ruff format .
 	@$(RUN) ruff check --fix .
 
-lock: $(VENV) ## Resolve pyproject.toml into the two lock files anew
+lock: $(VENV) ## Resolve pyproject.toml into the two lock files; versions that still fit stay
 	@$(PIP) uv
 	@$(RESOLVE) -o requirements.lock
 	@$(RESOLVE) -o requirements-dev.lock --extra dev -c requirements.lock

@@ -91,7 +91,7 @@ class DevServer:
         Raises:
             DevServerError: There is no `temporal` program, or the file or a port can't be used.
         """
-        program = _find_program()
+        program = find_program()
         db_file = db_file.resolve() if db_file else None
         with contextlib.ExitStack() as held:
             log_file = _prepare_folder(db_file, held)
@@ -156,7 +156,12 @@ def _free_port(preferred: int, taken: contextlib.ExitStack) -> int:
     return port
 
 
-def _find_program() -> str:
+def find_program() -> str:
+    """Return the path of the `temporal` program: beside the interpreter, or on the PATH.
+
+    Raises:
+        DevServerError: There is none.
+    """
     beside = Path(sys.executable).parent
     program = shutil.which("temporal", path=str(beside)) or shutil.which("temporal")
     if program is None:
@@ -254,13 +259,10 @@ def _answers(process: subprocess.Popen[bytes], http_port: int) -> bool:
 def _has_namespace(http_port: int) -> bool:
     # Not urllib: it would send this through a proxy if the environment names one.
     connection = http.client.HTTPConnection(HOST, http_port, timeout=5)
-    try:
+    with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
         connection.request("GET", "/api/v1/namespaces/default")
         return connection.getresponse().status == http.HTTPStatus.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
+    return False
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
