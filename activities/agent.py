@@ -17,7 +17,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 from activities.call import CallContext, current_call, workspaces_folder
 from activities.errors import DeclarationError
-from activities.method import Method, Options, check_declaration
+from activities.method import Kind, Method, Options, check_declaration
+from activities.schema import ANSWER_TOOL
 from activities.workspace import Workspace
 
 P = ParamSpec("P")
@@ -74,12 +75,11 @@ class Agent:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for method in methods_of(cls).values():
-            check_declaration(cls.__name__, method)
         for name, method in methods_of(cls).items():
+            _check_name(cls, name)
+            check_declaration(cls.__name__, method)
             _check_required_tools(cls, name, method)
-        for name in vars(cls):
-            _check_override(cls, name)
+        _check_overrides(cls)
 
     @property
     def name(self) -> str:
@@ -163,7 +163,7 @@ def prompt(
     """
     required = (require,) if isinstance(require, str) else tuple(require)
     options = Options(timeout, retries, model, required, turns, reasks, strategy)
-    return _declare(function, lambda function: Method(function, "prompt", options))
+    return _declare(function, "prompt", options)
 
 
 @overload
@@ -180,7 +180,7 @@ def task(function: Callable[..., Any] | None = None, /, *, timeout: float = 600.
         timeout: Seconds that one attempt may take.
         retries: How often it is tried again after an error. A worker's death is not counted.
     """
-    return _declare(function, lambda function: Method(function, "task", Options(timeout, retries)))
+    return _declare(function, "task", Options(timeout, retries))
 
 
 @overload
@@ -210,7 +210,7 @@ def tool(
     if isinstance(function, Method):
         function.offered = True
         return function
-    return _declare(function, lambda function: Method(function, "tool", Options(timeout, retries)))
+    return _declare(function, "tool", Options(timeout, retries))
 
 
 class _Declare:
@@ -225,8 +225,16 @@ class _Declare:
 
 
 def _declare(
-    function: Callable[..., Any] | None, make: Callable[[Callable[..., Any]], Method[..., Any]]
+    function: Callable[..., Any] | None, kind: Kind, options: Options
 ) -> Method[..., Any] | Callable[[Callable[..., Any]], Method[..., Any]]:
+    def make(function: Callable[..., Any]) -> Method[..., Any]:
+        if isinstance(function, Method):
+            raise DeclarationError(
+                f"{function.function.__qualname__} is a {function.kind} already and can't be made a {kind}; write one "
+                "decorator, with the options in it, and @tool without options above it to offer it to the model"
+            )
+        return Method(function, kind, options)
+
     return make if function is None else make(function)
 
 
@@ -265,14 +273,20 @@ def _check_required_tools(agent: type, name: str, method: Method[..., Any]) -> N
             )
 
 
-def _check_override(agent: type, name: str) -> None:
-    mine = vars(agent)[name]
-    if isinstance(mine, Method):
-        return
-    for base in agent.__mro__[1:]:
-        inherited = vars(base).get(name)
-        if isinstance(inherited, Method):
-            raise DeclarationError(
-                f"{agent.__name__}.{name} overrides the {inherited.kind} {base.__name__}.{name} without being one; "
-                f"write @{inherited.kind} above it"
-            )
+def _check_name(agent: type, name: str) -> None:
+    if name in vars(Agent) or name == ANSWER_TOOL:
+        raise DeclarationError(
+            f"{agent.__name__}.{name}: the harness uses the name '{name}' itself; give the method another one"
+        )
+
+
+def _check_overrides(agent: type) -> None:
+    nearest: dict[str, tuple[type, Any]] = {}
+    for base in agent.__mro__:
+        for name, value in vars(base).items():
+            above, overriding = nearest.setdefault(name, (base, value))
+            if isinstance(value, Method) and not isinstance(overriding, Method):
+                raise DeclarationError(
+                    f"{above.__name__}.{name} overrides the {value.kind} {base.__name__}.{name} without being one; "
+                    f"write @{value.kind} above it"
+                )

@@ -19,9 +19,16 @@ from activities import model, strategy
 from activities.agent import Agent, system_prompt_of, tools_of
 from activities.call import calling_tool, current_call
 from activities.contract import Usage, clip, explain
-from activities.errors import AnswerInvalid, TurnLimit
+from activities.errors import (
+    AnswerInvalid,
+    DeclarationError,
+    ModelUnavailable,
+    ScriptExhausted,
+    SettingInvalid,
+    TurnLimit,
+)
 from activities.method import Method
-from activities.schema import Schema, description_of
+from activities.schema import ANSWER_TOOL, Schema, description_of
 from activities.template import as_text, render
 
 Message = dict[str, Any]
@@ -148,8 +155,10 @@ class TurnLoop:
         self.progress.usage += reply.usage
         self.progress.messages.append(message)
         if reply.finish_reason == "length" and not message.get("tool_calls"):
-            self._send_back("Your answer was cut off at the token limit. Give a shorter one.")
-        self.record()
+            told = "Your answer was cut off at the token limit. Give a shorter one."
+            self._reject(_text_of(message), told, mend="Raise max_tokens, or ask for less.")
+        else:
+            self.record()
         return message
 
     def _calls_so_far(self) -> Iterator[Message]:
@@ -203,28 +212,35 @@ class TurnLoop:
         answered = self._results_after(message)
         final = None
         for number, call in enumerate(_calls_of(message)):
-            if call["function"]["name"] == strategy.ANSWER_TOOL and strategy.ANSWER_TOOL not in self.tools:
+            if call["id"] in answered:
+                continue
+            if call["function"]["name"] != ANSWER_TOOL:
+                self._answer_call(call, await self._use_tool(number, call))
+            elif final is None:
                 final = call
-            elif call["id"] not in answered:
-                result = await self._use_tool(number, call)
-                self.progress.messages.append(_tool_message(call, result))
-                self.record()
+            else:
+                self._answer_call(call, "Error: only the first answer of a turn is read.")
         if final is not None:
             return self._judge(final["function"]["arguments"], final)
         return None if _calls_of(message) else self._judge(_text_of(message), None)
+
+    def _answer_call(self, call: Message, result: str) -> None:
+        self.progress.messages.append(_tool_message(call, result))
+        self.record()
 
     def _judge(self, text: str, call: Message | None) -> Accepted | None:
         """Take an answer, or send it back with what is wrong with it."""
         required = self.method.options.require
         if missing := [name for name in required if name not in self.progress.tools_done]:
-            self._reject(text, f"Before you answer you must call: {', '.join(missing)}.", call)
+            told = f"Before you answer you must call: {', '.join(missing)}."
+            self._reject(text, told, call, mend="Tell it in the prompt, or use a stronger model.")
             return None
         if self.method.answer.is_none:
             return Accepted(None)
         if self.method.answer.is_text:
             if text.strip():
                 return Accepted(text)
-            self._reject(text, "Your answer was empty. Answer.", call)
+            self._reject(text, "Your answer was empty. Answer.", call, mend="Change the prompt or the model.")
             return None
         try:
             return Accepted(self.method.answer.parse(text))
@@ -234,25 +250,32 @@ class TurnLoop:
             problem = f"it is not valid JSON: {error}"
         wanted = json.dumps(self.method.answer.schema, ensure_ascii=False)
         told = f"Your answer does not fit: {problem}. Answer again, with JSON that fits this schema: {wanted}"
-        self._reject(text, told, call, problem)
+        self._reject(text, told, call, problem=problem, mend="Loosen the type or use a stronger model.")
         return None
 
-    def _reject(self, text: str, told: str, call: Message | None, problem: str | None = None) -> None:
+    def _reject(
+        self, text: str, told: str, call: Message | None = None, *, problem: str | None = None, mend: str
+    ) -> None:
+        """Send an answer back, or give up.
+
+        Args:
+            text: The answer.
+            told: What the model is told of it.
+            call: The tool call by which the answer was given.
+            problem: What a person is told of it, where that is less.
+            mend: What a person can do about it.
+        """
         limit = self.agent.max_reasks if self.method.options.reasks is None else self.method.options.reasks
         if self.progress.rejections >= limit:
             raise AnswerInvalid(
                 f"{self._where()} answered {self.progress.rejections + 1} times with something that will not do"
-                f"{self._wanted_type()}: {problem or told} Last answer: {clip(text, 500)} "
-                "Loosen the type or use a stronger model."
+                f"{self._wanted_type()}: {(problem or told).rstrip('.')}. Last answer: {clip(text, 500)} {mend}"
             )
-        self._send_back(told, call)
-        self.record()
-
-    def _send_back(self, told: str, call: Message | None = None) -> None:
         self.progress.rejections += 1
         self.progress.messages.append(
             _tool_message(call, f"Error: {told}") if call else {"role": "user", "content": told}
         )
+        self.record()
 
     async def _use_tool(self, number: int, call: Message) -> str:
         """Run a tool that the model called; whatever goes wrong is told to the model."""
@@ -264,16 +287,25 @@ class TurnLoop:
             arguments = tool.arguments.validate_json(call["function"]["arguments"] or "{}")
         except ValidationError as error:
             return f"Error: the arguments of {name} do not fit: {explain(error)}."
+        except Exception as error:  # a validator of the user's that fails
+            return f"Error: the arguments of {name} do not fit: {type(error).__name__}: {error}."
         turn = sum(message["role"] == "assistant" for message in self.progress.messages)
+        limit = asyncio.timeout(tool.options.timeout)
         try:
-            with calling_tool(turn, number):
-                value = await asyncio.wait_for(_invoke(self.agent, name, arguments), timeout=tool.options.timeout)
-        except TimeoutError:
-            return f"Error: {name} took longer than {tool.options.timeout:g} seconds and was stopped."
-        except Exception as error:
+            async with limit:
+                with calling_tool(turn, number):
+                    value = await _invoke(self.agent, name, arguments)
+            result = "done" if value is None else as_text(value)
+        except _NOT_FOR_THE_MODEL:
+            raise
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            if limit.expired():
+                return f"Error: {name} took longer than {tool.options.timeout:g} seconds and was given up."
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                raise
             return clip(f"Error: {name} failed: {type(error).__name__}: {error}", TOOL_RESULT_LIMIT)
         self.progress.tools_done = list(dict.fromkeys([*self.progress.tools_done, name]))
-        return clip("done" if value is None else as_text(value), TOOL_RESULT_LIMIT)
+        return clip(result, TOOL_RESULT_LIMIT)
 
     def _where(self) -> str:
         call = current_call()
@@ -283,7 +315,17 @@ class TurnLoop:
     def _wanted_type(self) -> str:
         if self.method.answer.is_text or self.method.answer.is_none:
             return ""
-        return f" as {getattr(self.method.returns, '__name__', self.method.returns)}"
+        returns = self.method.returns
+        return f" as {returns.__name__ if isinstance(returns, type) else returns}"
+
+
+_NOT_FOR_THE_MODEL = (ModelUnavailable, ScriptExhausted, SettingInvalid, DeclarationError)
+"""What a prompt may raise that runs as a tool, and that the model which called it can do nothing about."""
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _invoke(agent: Agent, name: str, arguments: dict[str, Any]) -> Any:

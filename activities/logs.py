@@ -8,6 +8,7 @@ import sys
 from datetime import UTC, datetime
 
 from temporalio import workflow
+from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 
 from activities.call import current_call
 
@@ -20,8 +21,19 @@ def set_up_logs(*, as_json: bool = False, level: str = "INFO") -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # Failures are told by the activity itself, in a sentence; the SDK would add a page to each.
     logging.getLogger("temporalio.activity").setLevel(logging.ERROR)
+    logging.getLogger("temporalio.worker").setLevel(logging.WARNING)
     for noisy in ("httpx", "httpcore", "LiteLLM", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    _take_over_the_cores_logs()
+
+
+def _take_over_the_cores_logs() -> None:
+    """Have the SDK's core, which would write to standard output in its own way, log like everybody else."""
+    forwarding = LogForwardingConfig(
+        logging.getLogger("temporalio.core"), append_target_to_name=False, prepend_target_on_message=False
+    )
+    logs = LoggingConfig(TelemetryFilter(core_level="WARN", other_level="ERROR"), forwarding)
+    Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=logs)), error_if_already_set=False)
 
 
 def _name_the_call(record: logging.LogRecord) -> bool:

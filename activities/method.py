@@ -104,8 +104,14 @@ class Method(Generic[P, R]):
 
     @cached_property
     def answer(self) -> schema.AnswerSchema:
-        """The type of the answer as a model sees it."""
-        return schema.AnswerSchema(self.returns, self.name)
+        """The type of the answer as a model sees it.
+
+        Raises:
+            DeclarationError: The type has no JSON schema.
+        """
+        answer = schema.AnswerSchema(self.returns, self.name)
+        self._adapt(lambda: answer.schema)
+        return answer
 
     @cached_property
     def arguments(self) -> TypeAdapter[dict[str, Any]]:
@@ -137,7 +143,7 @@ class Method(Generic[P, R]):
         except (PydanticSchemaGenerationError, PydanticUserError) as error:
             reason = str(error).splitlines()[0]
             raise DeclarationError(
-                f"{self.function.__qualname__}: its types can't cross to a worker: {reason}; "
+                f"{self.function.__qualname__}: its types can't be written as JSON: {reason}; "
                 "use types that pydantic knows (models, dataclasses, standard containers)"
             ) from error
 
@@ -238,7 +244,9 @@ def _known_hints(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _does_something(function: Callable[..., Any]) -> bool:
+    """Tell whether a body is more than a docstring, `...`, `pass` or `raise NotImplementedError`."""
     return any(
-        instruction.opname == "GET_AWAITABLE" or instruction.opname.startswith("STORE_")
+        instruction.opname.startswith(("LOAD_", "RETURN_CONST"))
+        and instruction.argval not in (None, "NotImplementedError")
         for instruction in dis.get_instructions(function)
     )

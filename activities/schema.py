@@ -16,6 +16,9 @@ from typing_extensions import TypedDict
 
 Schema = dict[str, Any]
 
+ANSWER_TOOL = "final_answer"
+"""The tool by which a model gives its answer where it can't be given otherwise."""
+
 _WRAPPER = "answer"
 
 
@@ -46,7 +49,15 @@ def arguments_type(name: str, signature: inspect.Signature, hints: dict[str, Any
 
 def description_of(docstring: str) -> str:
     """Return a docstring's text without its sections of parameters, returns and errors."""
-    return docstring_parser.parse(docstring).description or ""
+    parsed = docstring_parser.parse(docstring)
+    if parsed.meta and parsed.style is not docstring_parser.DocstringStyle.GOOGLE:
+        return (parsed.description or "").strip()
+    return _SECTIONS.sub("", docstring).strip()  # the parser would drop examples, and notes beside them, as well
+
+
+_SECTIONS = re.compile(
+    r"^(Args|Arguments|Params|Parameters|Returns|Yields|Raises):[ \t]*\n(?:[ \t]*\n|[ \t]+.*(?:\n|\Z))*", re.MULTILINE
+)
 
 
 @dataclass(frozen=True)
@@ -133,7 +144,7 @@ class _OpenObject(Exception):
     pass
 
 
-_NOT_IN_STRICT_MODE = ("default", "format", "minLength", "maxLength", "minItems", "maxItems", "uniqueItems")
+_NOT_IN_STRICT_MODE = ("default", "examples", "format", "minLength", "maxLength", "minItems", "maxItems", "uniqueItems")
 
 
 def _close(node: Any, *, names: bool = False) -> Any:
@@ -148,6 +159,8 @@ def _close(node: Any, *, names: bool = False) -> Any:
         for key, value in node.items()
         if key not in _NOT_IN_STRICT_MODE
     }
+    if "$ref" in closed and len(closed) > 1:  # OpenAI: "$ref cannot have keywords {'description'}"
+        closed["anyOf"] = [{"$ref": closed.pop("$ref")}]
     if "oneOf" in closed:
         closed["anyOf"] = closed.pop("oneOf")
         closed.pop("discriminator", None)

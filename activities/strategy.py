@@ -14,12 +14,10 @@ from typing import Any, Literal, get_args
 
 from activities import model
 from activities.errors import ModelRefused, SettingInvalid
-from activities.schema import AnswerSchema, Schema
+from activities.schema import ANSWER_TOOL, AnswerSchema, Schema
 
 Message = dict[str, Any]
 Strategy = Literal["json_schema", "json_object", "tool", "text"]
-
-ANSWER_TOOL = "final_answer"
 
 _OPENAI_PROTOCOL = (
     "openai",
@@ -31,7 +29,8 @@ _OPENAI_PROTOCOL = (
     "custom_openai",
 )
 
-_taken: dict[tuple[str, str | None, bool], Strategy] = {}
+_taken: dict[tuple[str | bool | None, ...], Strategy] = {}
+"""By model, address and whether there are tools; and by these and a schema, as a server may refuse only that one."""
 
 
 @dataclass(frozen=True)
@@ -58,38 +57,40 @@ async def ask(question: model.Question, answer: AnswerSchema, wanted: str | None
     """
     if answer.is_text or answer.is_none:
         return await model.ask(question)
-    key = (question.model, question.parameters.get("api_base"), bool(question.tools))
+    server = (question.model, question.parameters.get("api_base"), bool(question.tools))
+    typed = (*server, json.dumps(answer.schema))
     first_refusal: ModelRefused | None = None
-    for strategy in await _ladder(question, wanted):
+    for strategy in await _ladder(question, wanted, _taken.get(typed) or _taken.get(server)):
         try:
             reply = await model.ask(_shaped(question, way_of_asking(strategy, answer)))
         except ModelRefused as refusal:
-            if not refusal.shape_refused or key in _taken or wanted:
+            if not refusal.shape_refused or wanted:
                 raise
             first_refusal = first_refusal or refusal
             continue
-        _taken[key] = strategy
+        _taken[typed] = strategy
+        _taken.setdefault(server, strategy)
         return reply
     assert first_refusal is not None
     raise first_refusal
 
 
-async def _ladder(question: model.Question, wanted: str | None) -> Sequence[Strategy]:
+async def _ladder(question: model.Question, wanted: str | None, taken: Strategy | None) -> Sequence[Strategy]:
     if wanted:
         if wanted not in get_args(Strategy):
             raise SettingInvalid(f"There is no strategy '{wanted}'; choose one of {', '.join(get_args(Strategy))}.")
         return [wanted]  # type: ignore[list-item]
-    taken = _taken.get((question.model, question.parameters.get("api_base"), bool(question.tools)))
-    return [taken] if taken else list(_best_first(await model.abilities(question.model), bool(question.tools)))
+    best_first = list(_best_first(await model.provider_of(question.model), bool(question.tools)))
+    return best_first[best_first.index(taken) :] if taken else best_first
 
 
-def _best_first(can: model.Abilities, has_tools: bool) -> Iterator[Strategy]:
-    """Order the strategies for a model.
+def _best_first(provider: str, has_tools: bool) -> Iterator[Strategy]:
+    """Order the strategies for a provider.
 
     Beside tools, the JSON modes of providers outside OpenAI's protocol either forbid tool calls or force one (litellm
     turns a schema into a forced tool for some); there a tool for the answer is the way that works.
     """
-    if can.provider in _OPENAI_PROTOCOL or can.provider == model.SCRIPTED or not has_tools:
+    if provider in _OPENAI_PROTOCOL or provider == model.SCRIPTED or not has_tools:
         yield "json_schema"
         yield "json_object"
         yield "tool"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import string
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, TypeAdapter
+from typing_extensions import is_typeddict
 
 from activities.errors import DeclarationError
 
@@ -45,14 +46,19 @@ def check(where: str, template: str, parameters: Collection[str], hints: Mapping
         DeclarationError: Names the method (`where`), the placeholder and the mend.
     """
     try:
-        found = [placeholder for _, placeholder, _, _ in string.Formatter().parse(template)]
+        found = [tuple(placeholder) for _, *placeholder in string.Formatter().parse(template)]
     except ValueError as error:
         raise DeclarationError(
             f"{where}: its docstring: {error}; write '{{{{' or '}}}}' for a brace that is meant"
         ) from None
-    for placeholder in found:
-        if placeholder is not None:
-            _check_one(where, placeholder, parameters, hints)
+    for placeholder, format_spec, conversion in found:
+        if placeholder is None:
+            continue
+        _check_one(where, placeholder, parameters, hints)
+        if format_spec or conversion:
+            raise DeclarationError(
+                f"{where}: the placeholder '{{{placeholder}}}' can't be formatted further; write the name alone"
+            )
 
 
 def _check_one(where: str, placeholder: str, parameters: Collection[str], hints: Mapping[str, Any]) -> None:
@@ -63,7 +69,7 @@ def _check_one(where: str, placeholder: str, parameters: Collection[str], hints:
             f"(there are: {', '.join(parameters) or 'none'}); "
             "correct the name, or write '{{' and '}}' for braces that are meant"
         )
-    hint = hints.get(parameter)
+    hint = _without_none(hints.get(parameter))
     for name in path:
         fields = _fields_of(hint)
         if fields is None:
@@ -71,21 +77,31 @@ def _check_one(where: str, placeholder: str, parameters: Collection[str], hints:
         if name not in fields and not hasattr(hint, name):
             raise DeclarationError(
                 f"{where}: the placeholder '{{{placeholder}}}': {getattr(hint, '__name__', hint)} has no field "
-                f"'{name}' (it has: {', '.join(fields)})"
+                f"'{name}' (it has: {', '.join(fields) or 'none'}); correct the name"
             )
-        hint = fields.get(name)
+        hint = _without_none(fields.get(name))
 
 
 def _fields_of(hint: Any) -> dict[str, Any] | None:
     if isinstance(hint, type) and issubclass(hint, BaseModel):
         return {name: field.annotation for name, field in hint.model_fields.items()}
+    if is_typeddict(hint):
+        return dict.fromkeys(hint.__annotations__)
     fields = getattr(hint, "__dataclass_fields__", None)
     return dict.fromkeys(fields) if fields else None
+
+
+def _without_none(hint: Any) -> Any:
+    """Take the type out of an Optional."""
+    types = [option for option in get_args(hint) if option is not type(None)]
+    return types[0] if len(types) == 1 and type(None) in get_args(hint) else hint
 
 
 def _look_up(arguments: Mapping[str, Any], placeholder: str) -> Any:
     parameter, *path = placeholder.split(".")
     value = arguments[parameter]
     for name in path:
+        if value is None:
+            return None
         value = value[name] if isinstance(value, Mapping) else getattr(value, name)
     return value

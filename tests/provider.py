@@ -225,6 +225,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # headers and body are written apart, and the second would wait for an answer
     server: _Server
 
     def setup(self) -> None:

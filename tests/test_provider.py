@@ -84,7 +84,7 @@ async def ask(provider: Provider, text: str = "hi", **options: Any) -> Any:
 async def until(condition: Callable[[], object]) -> None:
     """Wait until the provider's threads have made it true."""
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.01)
 
 
