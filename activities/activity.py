@@ -33,7 +33,6 @@ from activities.contract import (
 from activities.errors import (
     AgentError,
     ArgumentInvalid,
-    DeclarationError,
     ModelUnavailable,
     ResultInvalid,
 )
@@ -42,6 +41,10 @@ from activities.method import Method
 logger = logging.getLogger(__name__)
 
 Activity = Callable[[RawValue], Awaitable[RawValue]]
+
+
+class AttemptTimedOut(AgentError):
+    """An attempt took longer than its method allows; it is tried again like one that failed."""
 
 
 def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
@@ -54,7 +57,7 @@ def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
         beating = asyncio.create_task(_beat(progress))
         try:
             return await _answer(agent, method, payload.payload.data, progress)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a SystemExit would end the whole worker
             progress.failures += 1
             activity.heartbeat(progress)
             raise _failure(name, method, error, progress) from None
@@ -77,10 +80,25 @@ async def _answer(agent: type[Agent], method: Method[..., Any], data: bytes, pro
     )
     with answering(call):
         logger.info("started, attempt %d", activity.info().attempt)
-        value = await _perform(_new_agent(agent, request.model), method, request.arguments, progress)
+        made = _new_agent(agent, request.model)
+        value = await _in_time(call.method, method, _perform(made, method, request.arguments, progress))
         reply = _encode(call.method, method, CallReply(value=value, usage=progress.usage))
         logger.info("done: %s", _in_short(progress))
         return reply
+
+
+async def _in_time(name: str, method: Method[..., Any], work: Awaitable[Any]) -> Any:
+    seconds = method.options.timeout
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            return await work
+    except TimeoutError:
+        if not limit.expired():  # it is the method's own
+            raise
+        raise AttemptTimedOut(
+            f"{name} was not done after {seconds:g} s. Give it more time, @{method.kind}(timeout=…), or less to do."
+        ) from None
 
 
 async def _perform(agent: Agent, method: Method[..., Any], arguments: dict[str, Any], progress: Progress) -> Any:
@@ -139,37 +157,31 @@ async def _beat(progress: Progress) -> None:
         await asyncio.sleep(HEARTBEAT_TIMEOUT_S / 5)
 
 
-def _failure(name: str, method: Method[..., Any], error: Exception, progress: Progress) -> ApplicationError:
+def _failure(name: str, method: Method[..., Any], error: BaseException, progress: Progress) -> ApplicationError:
     """Say whether the call is tried again, and when; the message is cut, as the server loses long ones."""
+    kind, message, delay, may_pass = type(error).__name__, str(error), None, True
     if isinstance(error, ApplicationError):
-        return ApplicationError(
-            clip(error.message),
-            type=error.type,
-            non_retryable=error.non_retryable or _used_up(method, progress),
-        )
-    if isinstance(error, ModelUnavailable):
+        kind, message, delay = error.type or kind, error.message, error.next_retry_delay
+        may_pass = not error.non_retryable
+    elif isinstance(error, ModelUnavailable):
         delay = None if error.retry_after is None else timedelta(seconds=error.retry_after)
-        final, message = _used_up(method, progress), str(error)
+    elif isinstance(error, AgentError):
+        may_pass = isinstance(error, AttemptTimedOut)
     else:
-        delay = None
-        final = isinstance(error, (AgentError, DeclarationError)) or _used_up(method, progress)
-        message = str(error) if isinstance(error, AgentError) else f"{error} ({_place_of(error)})"
+        message = f"{error} ({_place_of(error)})"
+    final = not may_pass or progress.failures > method.options.retries
     logger.log(
         logging.ERROR if final else logging.WARNING,
         "%s: %s: %s%s",
         "failed" if final else "failed, tried again",
-        type(error).__name__,
+        kind,
         clip(message),
-        "" if isinstance(error, AgentError) else "\n" + "".join(traceback.format_exception(error)),
+        "" if isinstance(error, (AgentError, ApplicationError)) else "\n" + "".join(traceback.format_exception(error)),
     )
-    return ApplicationError(clip(message), type=type(error).__name__, non_retryable=final, next_retry_delay=delay)
+    return ApplicationError(clip(message), type=kind, non_retryable=final, next_retry_delay=delay)
 
 
-def _used_up(method: Method[..., Any], progress: Progress) -> bool:
-    return progress.failures > method.options.retries
-
-
-def _place_of(error: Exception) -> str:
+def _place_of(error: BaseException) -> str:
     """Name the line that raised: the innermost one outside installed packages."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "site-packages" not in frame.filename and "/lib/python" not in frame.filename]

@@ -1,6 +1,7 @@
-"""How payloads are read: pydantic's way, but what can't be read is handed on instead of stopping a run.
+"""How data crosses: pydantic's way, but nothing that is sent or received can stop a run.
 
-An error while Temporal decodes a run's inputs would fail the workflow task, which is repeated for ever.
+An error while Temporal decodes a run's inputs would fail the workflow task, which is repeated for ever: what can't be
+read is handed on. A failure that is too long would be lost or do the same: whatever raised it, it is cut.
 """
 
 from __future__ import annotations
@@ -10,8 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from temporalio.api.common.v1 import Payload
+from temporalio.api.failure.v1 import Failure
 from temporalio.common import RawValue
 from temporalio.contrib.pydantic import PydanticPayloadConverter, pydantic_data_converter
+from temporalio.converter import DefaultFailureConverter, PayloadConverter
+
+from activities.contract import MESSAGE_LIMIT, clip
 
 
 class _Converter(PydanticPayloadConverter):
@@ -27,4 +32,14 @@ class _Converter(PydanticPayloadConverter):
             return RawValue(payload)
 
 
-data_converter = dataclasses.replace(pydantic_data_converter, payload_converter_class=_Converter)
+class _FailureConverter(DefaultFailureConverter):
+    def to_failure(self, exception: BaseException, payload_converter: PayloadConverter, failure: Failure) -> None:
+        """Tell the error and, in turn, its causes."""
+        super().to_failure(exception, payload_converter, failure)
+        failure.message = clip(failure.message)
+        failure.stack_trace = clip(failure.stack_trace, 2 * MESSAGE_LIMIT)
+
+
+data_converter = dataclasses.replace(
+    pydantic_data_converter, payload_converter_class=_Converter, failure_converter_class=_FailureConverter
+)

@@ -57,6 +57,25 @@ def workspaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+class Ledger:
+    """A file in which agents write a line for what they do, whatever process they are in."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.touch()
+
+    def lines(self, beginning: str = "") -> list[str]:
+        """Return the whole lines that begin so, without their beginning."""
+        whole = self.path.read_text().rpartition("\n")[0].splitlines()
+        return [line.removeprefix(beginning) for line in whole if line.startswith(beginning)]
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    """Where this test's agents write down what they do."""
+    return Ledger(tmp_path / "ledger")
+
+
 class Runs:
     """Starts choreographies, serves what they need in this process, and ends what a test leaves running."""
 
@@ -74,7 +93,9 @@ class Runs:
     ) -> AsyncIterator[None]:
         """Serve modules, or a part of them, as `python worker.py --bare` does, for as long as the block lasts."""
         settings = Settings.read(modules=modules, serve=serve, concurrency=concurrency, bare=True, grace=grace)
-        made = workers(self.client, settings)
+        # A client takes only one worker for a queue; a test may want two.
+        client = await Client.connect(self.client.service_client.config.target_host, data_converter=data_converter)
+        made = workers(client, settings)
         running = [asyncio.create_task(worker.run()) for worker in made]
         try:
             yield

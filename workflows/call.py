@@ -58,19 +58,32 @@ class Held:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.ended = False
+        self._ended = False
         self._one_at_a_time = asyncio.Lock()
+        self._at_work: asyncio.Task[Any] | None = None
 
     @asynccontextmanager
     async def claimed(self, scope: Scope) -> AsyncIterator[str]:
         """Wait for the instance's earlier calls."""
         async with self._one_at_a_time:
-            if self.ended:
+            if self._ended:
                 raise ClaimEnded(
                     f"{self.name} was used (step {scope.path}) after the body that it was claimed for had ended; "
                     "await its calls inside the body."
                 )
-            yield self.name
+            self._at_work = asyncio.current_task()
+            try:
+                yield self.name
+            finally:
+                self._at_work = None
+
+    async def end(self) -> None:
+        """Let no more calls be made; cancel the one that the body did not wait for, and wait until it has ended."""
+        self._ended = True
+        if self._at_work is not None:
+            self._at_work.cancel()
+        async with self._one_at_a_time:
+            return
 
 
 class Call(Generic[R]):
@@ -90,6 +103,7 @@ class Call(Generic[R]):
 
     def __await__(self) -> Generator[Any, None, R]:
         if self._outcome is None:
+            self._scope = current_scope()  # who waits for it, wherever it was made
             self._outcome = asyncio.ensure_future(self._make())
         return self._outcome.__await__()
 
@@ -229,7 +243,7 @@ def label(value: Any) -> str:
 
 def _telling_field(value: Any) -> str | None:
     fields = _fields(value)
-    texts = {name: field for name, field in fields.items() if isinstance(field, str) and field}
+    texts = {str(name): field for name, field in fields.items() if isinstance(field, str) and field}
     for ending in ("path", "name", "id", "title"):
         for name, text in texts.items():
             if name == ending or name.endswith(f"_{ending}"):

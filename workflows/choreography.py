@@ -7,27 +7,26 @@ async def build(spec: str, coder: Coder) -> Implementation:
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import json
 import sys
-import traceback
 import typing
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
 from temporalio import workflow
 from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError, FailureError
-from temporalio.worker.workflow_sandbox import RestrictedWorkflowAccessError
 
 from activities.agent import Agent, methods_of
-from activities.contract import PAYLOAD_LIMIT, clip, explain, method_name
-from activities.errors import AgentError
-from workflows.errors import ChoreographyError, ChoreographyInvalid, InputInvalid, TooLarge
+from activities.contract import PAYLOAD_LIMIT, explain, method_name
+from activities.errors import ResultInvalid
+from workflows.errors import ChoreographyInvalid, InputInvalid, TooLarge, tell
 from workflows.options import Options
 from workflows.pool import Pool
 from workflows.role import Role
@@ -110,10 +109,14 @@ class Choreography(Generic[P, R]):
 
         Raises:
             TooLarge: The server would not take it.
+            ResultInvalid: It can't be said in JSON.
         """
-        data = _adapter_of_result(self._hints.get("return", Any)).dump_json(
-            value, by_alias=True, round_trip=True, warnings=False, fallback=str
-        )
+        try:
+            data = _adapter_of_result(self._hints.get("return", Any)).dump_json(
+                value, by_alias=True, round_trip=True, warnings=False, fallback=str
+            )
+        except PydanticSerializationError as error:
+            raise ResultInvalid(f"the result is no data: {error}") from None
         if len(data) > PAYLOAD_LIMIT:
             raise TooLarge(
                 f"the result is {len(data):,} bytes; {PAYLOAD_LIMIT:,} is the most that the server takes. "
@@ -129,12 +132,14 @@ class Choreography(Generic[P, R]):
         }
 
     def _decode_one(self, name: str, hint: Any, value: Any) -> Any:
-        if isinstance(value, RawValue):
-            raise InputInvalid(f"the input '{name}' can't be read as JSON; {self._usage()}")
+        where = f"the input '{name}'" if name in self.inputs else f"'{name}'"
         try:
-            return TypeAdapter(hint).validate_json(json.dumps(value))
+            text = json.dumps(value)
+        except (TypeError, ValueError):  # a payload that was not JSON
+            raise InputInvalid(f"{where} can't be read as JSON; {self._usage()}") from None
+        try:
+            return TypeAdapter(hint).validate_json(text)
         except ValidationError as error:
-            where = f"'{name}'" if name == "options" else f"the input '{name}'"
             raise InputInvalid(f"{where} does not fit: {explain(error)}; {self._usage()}") from None
 
     def _usage(self) -> str:
@@ -173,18 +178,14 @@ def _workflow_class(choreography: Choreography[Any, Any]) -> type[Run]:
     function = choreography.function
     class_name = f"_{choreography.name}_workflow"
 
+    # No parameters of its own: Temporal would decode inputs by their hints, and what doesn't fit would fail the
+    # workflow task, which is repeated for ever.
     async def run(self: Run, *payloads: Any) -> Any:
         return await _perform(self, choreography, payloads)
 
     run.__qualname__ = f"{class_name}.run"
     run.__module__ = function.__module__
     run.__doc__ = function.__doc__
-    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [
-            inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD),
-            *(parameter.replace(annotation=Any) for parameter in choreography.inputs.values()),
-        ]
-    )
     namespace = {"__module__": function.__module__, "__doc__": function.__doc__, "run": workflow.run(run)}
     made = workflow.defn(name=choreography.name)(type(class_name, (Run,), namespace))
     setattr(sys.modules[function.__module__], class_name, made)
@@ -197,34 +198,17 @@ async def _perform(run: Run, choreography: Choreography[Any, Any], payloads: Seq
         with inside(Scope()):
             value = await choreography.function(**inputs, **choreography.cast(run.options))
         return choreography.encode(value)
-    except FailureError:
-        raise
-    except Exception as error:
+    except (Exception, SystemExit, asyncio.CancelledError) as error:  # a SystemExit would end the whole worker
+        was_cancelled = isinstance(error, asyncio.CancelledError) and workflow.cancellation_reason() is not None
+        if was_cancelled or isinstance(error, FailureError):
+            raise
         raise _failure(choreography, error) from error.__cause__
 
 
-def _failure(choreography: Choreography[Any, Any], error: Exception) -> ApplicationError:
+def _failure(choreography: Choreography[Any, Any], error: BaseException) -> ApplicationError:
     """Make an error of the program end the run, readably; left alone it would repeat the workflow task for ever."""
-    kind = type(error).__name__
-    if isinstance(error, (ChoreographyError, AgentError)):
-        message = f"{choreography.name}: {error}"
-    else:
-        message = f"{choreography.name}: {kind}: {error} (at {_place_of(error)})"
-    if isinstance(error, RestrictedWorkflowAccessError):
-        message = (
-            f"{choreography.name}: {clip(str(error), 300)} (at {_place_of(error)}) A choreography has no clock, "
-            "no chance, no files and no network, as it is replayed: put that into a @task of an agent."
-        )
-    failure = ApplicationError(clip(message), type=kind, non_retryable=True)
+    failure = ApplicationError(f"{choreography.name}: {tell(error)}", type=type(error).__name__, non_retryable=True)
     return failure.with_traceback(error.__traceback__)
-
-
-def _place_of(error: Exception) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    here = str(Path(__file__).parent)
-    own = [f for f in frames if "site-packages" not in f.filename and not f.filename.startswith(here)]
-    frame = (own or frames)[-1]
-    return f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}"
 
 
 def _hints_of(function: Callable[..., Any]) -> dict[str, Any]:
@@ -240,7 +224,8 @@ def _parameters_of(function: Callable[..., Any], hints: Mapping[str, Any]) -> di
     parameters = dict(inspect.signature(function).parameters)
     for name, parameter in parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
-            raise ChoreographyInvalid(f"{function.__name__}: '{parameter}' is no plain parameter; write one.")
+            written = parameter.replace(annotation=parameter.empty)
+            raise ChoreographyInvalid(f"{function.__name__}: '{written}' is no plain parameter; write one.")
         if name not in hints:
             raise ChoreographyInvalid(
                 f"{function.__name__}: the parameter '{name}' has no type; write an agent class for a role, "
@@ -277,15 +262,18 @@ def _pools(name: str, roles: Mapping[str, type[Agent]], pool_sizes: Mapping[str,
             raise ChoreographyInvalid(
                 f"{name}: @choreography({role}=…) names no role; the roles are {', '.join(roles) or 'none'}."
             )
-        if (
-            not size
-            or (isinstance(size, int) and size < 1)
-            or len(_instances(role, size)) != len(set(_instances(role, size)))
-        ):
+        if not _makes_a_pool(size):
             raise ChoreographyInvalid(
                 f"{name}: @choreography({role}={size!r}) is no pool; give a number from 1, or different names."
             )
     return {role: pool_sizes.get(role, 1) for role in roles}
+
+
+def _makes_a_pool(size: object) -> bool:
+    if isinstance(size, int):
+        return size >= 1
+    # A text is a sequence of texts too, but its letters are nobody's names.
+    return isinstance(size, (list, tuple)) and len(set(size)) == len(size) > 0 and all(isinstance(n, str) for n in size)
 
 
 def _instances(role: str, size: PoolSize) -> list[str]:

@@ -66,7 +66,7 @@ def discover(modules: Iterable[str]) -> Offer:
 def _import(name: str) -> ModuleType:
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
-    name = name.removesuffix(".py").replace("/", ".")
+    name = name.removeprefix("./").removesuffix(".py").replace("/", ".")
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import sysconfig
+import traceback
+from pathlib import Path
+
+from temporalio.worker.workflow_sandbox import RestrictedWorkflowAccessError
+
+from activities.contract import clip
+from activities.errors import AgentError
+
 
 class ChoreographyError(Exception):
     """Root of everything that the workflows wing raises on purpose."""
@@ -63,9 +72,36 @@ class ItemFailed(ChoreographyError):
         error: What the body raised; also the cause.
     """
 
-    def __init__(self, index: int, item: str, instance: str, error: Exception) -> None:
-        super().__init__(f"item {index} ({item}) on {instance}: {error}")
+    def __init__(self, index: int, item: str, instance: str, error: BaseException) -> None:
+        super().__init__(f"item {index} ({item}) on {instance}: {tell(error)}")
         self.index = index
         self.item = item
         self.instance = instance
         self.error = error
+
+
+def tell(error: BaseException) -> str:
+    """Say what happened: the project's own errors in their words, any other with its class and its place."""
+    if isinstance(error, (ChoreographyError, AgentError)):
+        return clip(str(error))
+    if isinstance(error, BaseExceptionGroup):
+        return clip("; ".join(tell(inner) for inner in error.exceptions))
+    if isinstance(error, RestrictedWorkflowAccessError):
+        return (
+            f"{clip(str(error), 300)} (at {_place_of(error)}) A choreography has no clock, no chance, no files and "
+            "no network, as it is replayed: put that into a @task of an agent."
+        )
+    return f"{type(error).__name__}: {clip(str(error))} (at {_place_of(error)})"
+
+
+_NOT_THE_PROGRAM = (
+    str(Path(__file__).parent),
+    *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+)
+
+
+def _place_of(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    program = [frame for frame in frames if not frame.filename.startswith(_NOT_THE_PROGRAM)]
+    frame = (program or frames)[-1]
+    return f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}"

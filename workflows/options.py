@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field
 
 from workflows.errors import InputInvalid
 
@@ -17,7 +18,7 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    instances: dict[str, PositiveInt] = Field(default={}, description="Pool sizes by role")
+    instances: dict[str, Annotated[int, Field(ge=1, le=100_000)]] = Field(default={}, description="Pool sizes by role")
     models: dict[str, str] = Field(
         default={}, description="litellm model strings by role (coder) or method (Coder.implement_module)"
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -28,6 +28,10 @@ class Waiter:
     def candidates(self) -> Sequence[str]:
         """Return the instances of which any one would do."""
         return [self.only] if self.only else self.pool.instances
+
+    def holders(self) -> list[Scope]:
+        """Return the scopes of which any one must release its instance first."""
+        return [self.pool.holders[name] for name in self.candidates()]
 
 
 class Pool:
@@ -100,7 +104,7 @@ class Pool:
 
 
 def _refuse_cycle(waiter: Waiter) -> None:
-    able = _able_to_go_on(waiter.scope.root())
+    able = _able_to_go_on(waiter.scope)
     if waiter.scope in able:
         return
     raise ClaimCycle(
@@ -109,8 +113,15 @@ def _refuse_cycle(waiter: Waiter) -> None:
     )
 
 
-def _able_to_go_on(root: Scope) -> set[Scope]:
-    scopes = list(root.everything_below())
+def _able_to_go_on(claimer: Scope) -> set[Scope]:
+    """Return those of the scopes that the claimer depends on, itself among them, that can go on."""
+    scopes = [claimer]
+    seen = {claimer}
+    for scope in scopes:
+        for other in _depends_on(scope):
+            if other not in seen:
+                seen.add(other)
+                scopes.append(other)
     able: set[Scope] = set()
     found = True
     while found:
@@ -122,10 +133,21 @@ def _able_to_go_on(root: Scope) -> set[Scope]:
     return able
 
 
+def _depends_on(scope: Scope) -> Iterator[Scope]:
+    yield from scope.children
+    for waiter in _waits_of(scope):
+        yield from waiter.holders()
+
+
 def _can_go_on(scope: Scope, able: set[Scope]) -> bool:
-    return all(
-        any(waiter.pool.holders.get(name) in able for name in waiter.candidates()) for waiter in scope.waits
-    ) and all(inner in able for inner in scope.children.values())
+    return all(any(holder in able for holder in waiter.holders()) for waiter in _waits_of(scope)) and all(
+        inner in able for inner in scope.children
+    )
+
+
+def _waits_of(scope: Scope) -> list[Waiter]:
+    # A claim that was granted or cancelled a moment ago, in the same turn of the loop, is no wait any more.
+    return [waiter for waiter in scope.waits if not waiter.granted.done()]
 
 
 def _cycle(waiter: Waiter, able: set[Scope]) -> str:
@@ -133,13 +155,14 @@ def _cycle(waiter: Waiter, able: set[Scope]) -> str:
     seen: list[Scope] = []
     current: Waiter | None = waiter
     while current is not None:
-        name = next(name for name in current.candidates() if current.pool.holders.get(name) not in able)
+        name = current.candidates()[0]
         holder = current.pool.holders[name]
         told.append(f"{name} is held by {_who(holder)}")
         if holder in seen:
             break
         seen.append(holder)
-        current = next((wait for scope in holder.everything_below() for wait in scope.waits if scope not in able), None)
+        waits = [wait for scope in holder.everything_below() for wait in _waits_of(scope)]
+        current = next((wait for wait in waits if able.isdisjoint(wait.holders())), None)
         if current is not None:
             told.append(f"that waits for {current.only or current.pool.role}")
     return ", ".join(told)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 
 from pydantic import BaseModel
 from temporalio import workflow
+from temporalio.common import RetryPolicy
 from temporalio.exceptions import FailureError
 
 from activities.contract import UNSERVED_ACTIVITY, Usage
@@ -29,6 +31,9 @@ _TRUST_S = 60.0
 
 _MOST_TRUST_S = 1800.0
 
+_ASK_AGAIN_S = 30.0
+"""Seconds after which an unserved queue is asked about again."""
+
 
 class Progress(BaseModel):
     """What a run tells of itself when asked."""
@@ -45,17 +50,18 @@ class _Queue:
     def __init__(self) -> None:
         self.pending: dict[int, datetime] = {}
         self.trust = _TRUST_S
-        self.served_until: datetime | None = None
-        self.unserved_since: datetime | None = None
+        self.trusted_until: datetime | None = None
+        self.unserved = False
 
     def due(self) -> datetime:
-        """When to ask whether somebody serves it."""
-        quiet_since = min(self.pending.values()) + timedelta(seconds=QUIET_S)
-        return max(quiet_since, self.served_until or quiet_since)
+        """When to ask whether somebody serves it; there are calls in it."""
+        longest_pending = next(iter(self.pending.values()))
+        quiet = longest_pending + timedelta(seconds=QUIET_S)
+        return max(quiet, self.trusted_until or quiet)
 
-    def seen_served(self, now: datetime, trust: float) -> None:
-        self.served_until = now + timedelta(seconds=trust)
-        self.unserved_since = None
+    def found(self, now: datetime, *, unserved: bool) -> None:
+        self.unserved = unserved
+        self.trusted_until = now + timedelta(seconds=_ASK_AGAIN_S if unserved else self.trust)
 
 
 class Run:
@@ -65,13 +71,13 @@ class Run:
         self.options = Options()
         self._in_flight = asyncio.Semaphore(CALLS_IN_FLIGHT)
         self._queues: dict[str, _Queue] = {}
-        self._new_queue = False
         self._calls = 0
         self._calls_done = 0
         self._usage = Usage()
         self._task_at = -1
         self._task_bytes = 0
         self._watching: asyncio.Task[None] | None = None
+        self._shows_waits = False
 
     @staticmethod
     def current() -> Run:
@@ -86,9 +92,7 @@ class Run:
         return Progress(
             calls_done=self._calls_done,
             calls_running=sum(len(queue.pending) for queue in self._queues.values()),
-            waits_for=[
-                _advice(name, queue) for name, queue in self._queues.items() if queue.unserved_since is not None
-            ],
+            waits_for=self._waits(),
             usage=self._usage,
         )
 
@@ -98,22 +102,23 @@ class Run:
         async with self._in_flight:
             self._calls += 1
             number = self._calls
-            queue = self._queues.get(queue_name)
-            if queue is None:
-                queue = self._queues[queue_name] = _Queue()
-                self._new_queue = True
+            queue = self._queues.setdefault(queue_name, _Queue())
             if self._watching is None:
                 self._watching = asyncio.create_task(self._watch())
             queue.pending[number] = workflow.now()
             try:
                 yield
-            finally:
-                del queue.pending[number]
+            except (Exception, asyncio.CancelledError):  # a run that the collector closes can do nothing
+                self._end_call(queue, number)
+                raise
             self._calls_done += 1
-            was_unserved = queue.unserved_since is not None
-            queue.seen_served(workflow.now(), max(queue.trust, _TRUST_S))
-            if was_unserved:
-                self._show_waits()
+            queue.found(workflow.now(), unserved=False)
+            self._end_call(queue, number)
+
+    def _end_call(self, queue: _Queue, number: int) -> None:
+        del queue.pending[number]
+        if self._shows_waits:
+            self._show_waits()
 
     async def room_for(self, size: int) -> None:
         """Wait for a workflow task in which a command of this size has room."""
@@ -133,38 +138,50 @@ class Run:
     async def _watch(self) -> None:
         """Find out when calls wait in a queue that nobody serves, and say so."""
         while True:
-            await workflow.wait_condition(lambda: any(queue.pending for queue in self._queues.values()))
-            self._new_queue = False
-            pending = {name: queue for name, queue in self._queues.items() if queue.pending}
-            wait = (min(queue.due() for queue in pending.values()) - workflow.now()).total_seconds()
-            if wait > 0:
-                with suppress(TimeoutError):
-                    await workflow.wait_condition(lambda: self._new_queue, timeout=wait)
+            await workflow.wait_condition(lambda: self._next_due() is not None)
+            due = self._next_due()
+            assert due is not None
+            wait = (due - workflow.now()).total_seconds()
+            if wait <= 0:
+                await self._ask_about([n for n, q in self._queues.items() if q.pending and q.due() <= workflow.now()])
                 continue
-            await self._ask_about([name for name, queue in pending.items() if queue.due() <= workflow.now()])
+            with suppress(TimeoutError):
+                await workflow.wait_condition(functools.partial(self._is_due_before, due), timeout=wait)
+
+    def _next_due(self) -> datetime | None:
+        return min((queue.due() for queue in self._queues.values() if queue.pending), default=None)
+
+    def _is_due_before(self, moment: datetime) -> bool:
+        due = self._next_due()
+        return due is not None and due < moment
 
     async def _ask_about(self, names: list[str]) -> None:
         try:
             unserved: list[str] = await workflow.execute_local_activity(
-                UNSERVED_ACTIVITY, names, result_type=list[str], start_to_close_timeout=timedelta(seconds=10)
+                UNSERVED_ACTIVITY,
+                names,
+                result_type=list[str],
+                start_to_close_timeout=timedelta(seconds=10),
+                retry_policy=RetryPolicy(maximum_attempts=1),
             )
         except FailureError as error:
             workflow.logger.warning("could not find out who serves %s: %s", ", ".join(names), error)
             unserved = []
-        now = workflow.now()
         for name in names:
             queue = self._queues[name]
-            if name not in unserved:
-                queue.seen_served(now, queue.trust)
+            queue.found(workflow.now(), unserved=name in unserved)
+            if queue.unserved:
+                workflow.logger.warning("%s", _advice(name, queue))
+            else:
                 queue.trust = min(queue.trust * 2, _MOST_TRUST_S)
-                continue
-            queue.unserved_since = queue.unserved_since or now
-            queue.served_until = now + timedelta(seconds=_TRUST_S / 2)
-            workflow.logger.warning("%s", _advice(name, queue))
         self._show_waits()
 
+    def _waits(self) -> list[str]:
+        return [_advice(name, queue) for name, queue in self._queues.items() if queue.unserved and queue.pending]
+
     def _show_waits(self) -> None:
-        waits = self.progress().waits_for
+        waits = self._waits()
+        self._shows_waits = bool(waits)
         workflow.set_current_details("\n".join(f"**Waits:** {wait}\n" for wait in waits))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, get_args, overload
 
 from workflows.call import label
 from workflows.errors import ItemFailed
@@ -85,6 +85,8 @@ class _Scatter:
         scope: Scope,
         step: str,
     ) -> None:
+        if on_error not in get_args(OnError):
+            raise ValueError(f"on_error={on_error!r} is none of {', '.join(get_args(OnError))}")
         self.items = items
         self.pool = pool
         self.body = body
@@ -110,7 +112,7 @@ class _Scatter:
     async def _one(self, worker: Any, name: str, index: int, title: str) -> Any:
         try:
             return await self.body(worker, self.items[index])
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a SystemExit would end the whole worker
             failed = ItemFailed(index, title, name, error)
             if self.on_error == "raise":
                 raise failed from error
@@ -124,8 +126,10 @@ async def _claimed_instance(role: Role, scope: Scope) -> Any:
         worker, held = held_instance(role, name)
         try:
             yield worker, name
-        finally:
-            held.ended = True
+        except (Exception, asyncio.CancelledError):  # a run that the collector closes can't wait
+            await held.end()
+            raise
+        await held.end()
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ step) is its place in the program, whatever the order in which things end.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -32,7 +32,7 @@ class Scope:
     path: str = ""
     title: str = ""
     parent: Scope | None = None
-    children: dict[str, Scope] = field(default_factory=dict)
+    children: list[Scope] = field(default_factory=list)
     holds: list[str] = field(default_factory=list)
     waits: list[Waiter] = field(default_factory=list)
     _steps: int = 0
@@ -46,18 +46,11 @@ class Scope:
     def child(self, path: str, title: str = "") -> Iterator[Scope]:
         """Open a scope that this one waits for."""
         inner = Scope(path, title, parent=self)
-        self.children[path] = inner
+        self.children.append(inner)
         try:
             yield inner
         finally:
-            del self.children[path]
-
-    def root(self) -> Scope:
-        """Return the main line."""
-        scope = self
-        while scope.parent is not None:
-            scope = scope.parent
-        return scope
+            self.children.remove(inner)
 
     def holds_anything(self) -> bool:
         """Whether this scope, or one that waits for it, has claimed an instance."""
@@ -71,7 +64,7 @@ class Scope:
     def everything_below(self) -> Iterator[Scope]:
         """Walk this scope and all that it waits for."""
         yield self
-        for inner in self.children.values():
+        for inner in self.children:
             yield from inner.everything_below()
 
 
@@ -94,4 +87,6 @@ def inside(scope: Scope) -> Iterator[None]:
     try:
         yield
     finally:
-        _current.reset(token)
+        # A run that a worker has let go of may be closed by the garbage collector, in somebody else's context.
+        with suppress(ValueError):
+            _current.reset(token)

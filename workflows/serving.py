@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.envconfig import ClientConfig
-from temporalio.worker import PollerBehaviorAutoscaling, Worker
+from temporalio.service import RPCError
+from temporalio.worker import PollerBehaviorAutoscaling, Replayer, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.activity import Activity, activity_for
 from activities.agent import methods_of
 from activities.contract import CHOREOGRAPHY_QUEUE, method_name
 from activities.converter import data_converter
+from activities.errors import AgentError
 from activities.queues import unserved_queues
 from workflows.choreography import Choreography
 from workflows.discovery import Offer, discover, own_modules
-from workflows.errors import ChoreographyError
+from workflows.errors import ChoreographyError, tell
 
 DEFAULT_CONCURRENCY = 100
 
@@ -63,8 +69,12 @@ class Settings:
         """
         if bare and not modules:
             raise SettingsInvalid("--bare serves only what --module names; name a module.")
-        offer = discover([*([] if bare else own_modules()), *modules])
+        offer = _discover([*([] if bare else own_modules()), *modules])
         queues = _queues(offer)
+        if not queues:
+            raise SettingsInvalid(
+                f"There is neither a choreography nor an agent with methods in {', '.join(modules)}: nothing to serve."
+            )
         chosen = _chosen(serve, queues)
         return cls(
             queues={name: queues[name] for name in chosen if name != CHOREOGRAPHY_QUEUE},
@@ -78,25 +88,54 @@ async def connect() -> Client:
     """Connect to the server that Temporal's environment settings and profile name.
 
     Raises:
-        SettingsInvalid: Nothing answers there.
+        SettingsInvalid: The settings can't be read, nothing answers there, or it has no such namespace.
     """
-    config = ClientConfig.load_client_connect_config()
-    config.setdefault("target_host", "localhost:7233")
     try:
-        return await Client.connect(**config, data_converter=data_converter)
+        config = ClientConfig.load_client_connect_config()
+    except RuntimeError as error:
+        raise SettingsInvalid(f"Temporal's settings can't be used: {' '.join(str(error).split())}.") from error
+    address = config.setdefault("target_host", "localhost:7233")
+    try:
+        client = await Client.connect(**config, data_converter=data_converter)
+        await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=client.namespace))
+    except RPCError as error:
+        raise SettingsInvalid(f"The Temporal server at {address} refuses: {error.message}") from error
     except RuntimeError as error:
         raise SettingsInvalid(
-            f"No Temporal server answers at {config['target_host']}: {str(error).splitlines()[0]}. "
+            f"No Temporal server answers at {address}: {_cause_of(error)}. "
             "Start one with 'python worker.py dev', or set TEMPORAL_ADDRESS."
         ) from error
+    return client
+
+
+def _cause_of(error: RuntimeError) -> str:
+    """Return what the SDK's core tells at the innermost place of its nested errors."""
+    told: list[str] = re.findall(r'(?:message|error): "([^"]+)"', str(error))
+    return told[-1] if told else str(error).splitlines()[0]
 
 
 def workers(client: Client, settings: Settings) -> list[Worker]:
-    """Make the workers that serve what the settings name."""
+    """Make the workers that serve what the settings name.
+
+    Raises:
+        SettingsInvalid: A choreography's module can't be loaded for its runs; says where and why.
+    """
     made = [_activity_worker(client, queue, activities, settings) for queue, activities in settings.queues.items()]
     if settings.choreographies:
         made.append(_choreography_worker(client, settings))
     return made
+
+
+def replayer(*choreographies: Choreography[..., Any]) -> Replayer:
+    """Make what tells whether the histories of runs, also of those under way, still fit their choreographies.
+
+    `await replayer(build_project).replay_workflow(await handle.fetch_history())` raises where the program has changed.
+    """
+    return Replayer(
+        workflows=[choreography.workflow for choreography in choreographies],
+        workflow_runner=_sandbox(choreographies),
+        data_converter=data_converter,
+    )
 
 
 def _activity_worker(client: Client, queue: str, activities: Sequence[Activity], settings: Settings) -> Worker:
@@ -114,32 +153,60 @@ def _activity_worker(client: Client, queue: str, activities: Sequence[Activity],
 
 
 def _choreography_worker(client: Client, settings: Settings) -> Worker:
-    return Worker(
-        client,
-        task_queue=CHOREOGRAPHY_QUEUE,
-        workflows=[choreography.workflow for choreography in settings.choreographies],
-        activities=[unserved_queues(client)],
-        no_remote_activities=True,
-        workflow_runner=SandboxedWorkflowRunner(
-            restrictions=_restrictions({choreography.workflow.__module__ for choreography in settings.choreographies})
-        ),
-        # The tasks of a worker that was killed wait for this long before another one gets them.
-        sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
-        graceful_shutdown_timeout=timedelta(seconds=settings.grace),
-    )
+    try:
+        return Worker(
+            client,
+            task_queue=CHOREOGRAPHY_QUEUE,
+            workflows=[choreography.workflow for choreography in settings.choreographies],
+            activities=[unserved_queues(client)],
+            no_remote_activities=True,
+            workflow_runner=_sandbox(settings.choreographies),
+            # The tasks of a worker that was killed wait for this long before another one gets them.
+            sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
+            graceful_shutdown_timeout=timedelta(seconds=settings.grace),
+        )
+    except RuntimeError as error:
+        if error.__cause__ is None:
+            raise
+        # Its module did at import what no choreography may.
+        raise SettingsInvalid(f"{error}: {tell(error.__cause__)}") from error
 
 
-def _restrictions(choreography_modules: set[str]) -> SandboxRestrictions:
-    """Have the sandbox load only the modules of choreographies anew for each run, and share all others.
+def _sandbox(choreographies: Sequence[Choreography[..., Any]]) -> SandboxedWorkflowRunner:
+    """Load only the modules of choreographies anew for each run, and share all others.
 
     So a choreography's clocks, chances and files are caught, and nobody needs to know of passing modules through.
     """
+    choreography_modules = {choreography.workflow.__module__ for choreography in choreographies}
     shared = {
         name
         for name in list(sys.modules)
         if name != "__main__" and not any(f"{module}.".startswith(f"{name}.") for module in choreography_modules)
     }
-    return SandboxRestrictions.default.with_passthrough_modules(*shared)
+    return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*shared))
+
+
+def _discover(modules: Sequence[str]) -> Offer:
+    """Import modules, and tell of an error in one of them where it is instead of how it was come upon."""
+    try:
+        return discover(modules)
+    except (ChoreographyError, AgentError):
+        raise
+    except Exception as error:
+        raise SettingsInvalid(
+            f"A module can't be imported: {type(error).__name__}: {error}{_place_of(error)}"
+        ) from error
+
+
+def _place_of(error: Exception) -> str:
+    """Name the innermost line outside installed packages."""
+    if isinstance(error, SyntaxError):  # its message names the line itself
+        return ""
+    not_own = ("site-packages", "/lib/python", "<frozen")
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not any(part in frame.filename for part in not_own)]
+    frame = (own or frames)[-1]
+    return f" (at {Path(frame.filename).name}:{frame.lineno})"
 
 
 def _queues(offer: Offer) -> dict[str, list[Activity]]:
@@ -171,9 +238,9 @@ def _matching(option: str, name: str, queues: Mapping[str, object]) -> list[str]
 
 def _limits(words: Sequence[str], queues: Mapping[str, object]) -> dict[str, int]:
     limits: dict[str, int] = {}
-    for word in sorted(words, key=lambda word: "=" in word):  # a limit for one name goes before the one for all
-        name, _, number = word.rpartition("=")
-        if not number.isdigit() or int(number) < 1:
+    for word in sorted(words, key=lambda word: len(word.rpartition("=")[0])):  # the closest name has the last word
+        name, named, number = word.rpartition("=")
+        if not number.isdecimal() or int(number) < 1 or (named and not name):
             raise SettingsInvalid(f"--concurrency {word}: give a number from 1, as in 4 or Coder=4.")
         for queue in _matching("--concurrency", name, queues) if name else queues:
             limits[queue] = int(number)

@@ -1,0 +1,61 @@
+"""What a run left behind: its failure, its events, its steps."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pytest
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.client import WorkflowFailureError, WorkflowHandle
+from temporalio.exceptions import ApplicationError
+
+from activities.converter import data_converter
+
+Handle = WorkflowHandle[Any, Any]
+
+
+class Step(NamedTuple):
+    """A call as a person sees it in the UI."""
+
+    id: str
+    method: str
+    summary: str
+
+    @property
+    def item(self) -> str:
+        """What it works on."""
+        return self.summary.partition(" · ")[2]
+
+
+async def failure_of(handle: Handle) -> ApplicationError:
+    """Return the error that a run ended with, at its first attempt."""
+    with pytest.raises(WorkflowFailureError) as failure:
+        await handle.result()
+    assert isinstance(failure.value.cause, ApplicationError)
+    assert await count(handle, EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED) == 0
+    return failure.value.cause
+
+
+async def message_of(handle: Handle) -> str:
+    """Return the message of the error that a run ended with."""
+    return (await failure_of(handle)).message
+
+
+async def events(handle: Handle) -> list[HistoryEvent]:
+    return list((await handle.fetch_history()).events)
+
+
+async def count(handle: Handle, kind: EventType.ValueType) -> int:
+    return sum(event.event_type == kind for event in await events(handle))
+
+
+async def steps(handle: Handle) -> list[Step]:
+    """Return a run's calls, in the order in which they were scheduled."""
+    found = []
+    for event in await events(handle):
+        if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
+            scheduled = event.activity_task_scheduled_event_attributes
+            [summary] = await data_converter.decode([event.user_metadata.summary])
+            found.append(Step(scheduled.activity_id, scheduled.activity_type.name, summary))
+    return found

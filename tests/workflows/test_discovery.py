@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from workflows.discovery import DiscoveryError, discover, own_modules
+
+Write = Callable[[str, str], str]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Write:
+    """A way to write a module into the current folder; returns its name, which is the test's own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def write(name: str, text: str) -> str:
+        module = f"{name}_of_{request.node.name.partition('[')[0]}"
+        Path(f"{module}.py").write_text(dedent(text))
+        monkeypatch.delitem(sys.modules, module, raising=False)
+        return module
+
+    return write
+
+
+TEAM = """
+    from activities import Agent, task
+    from workflows import choreography
+
+    class Base(Agent):
+        "Has what all have."
+        @task
+        def rest(self) -> None: "Do nothing."
+
+    class Cook(Base):
+        "You cook."
+        @task
+        def cook(self, dish: str) -> str: "Cook."
+
+    class Waiter(Base):
+        "You serve."
+
+    class Idler(Agent):
+        "You have nothing to do."
+
+    @choreography
+    async def dine(dish: str, cook: Cook, waiter: Waiter) -> str:
+        return await cook.cook(dish)
+
+    @choreography
+    async def starve(waiter: Waiter) -> None:
+        await waiter.rest()
+"""
+
+
+def test_a_module_offers_its_choreographies(write: Write) -> None:
+    assert list(discover([write("team", TEAM)]).choreographies) == ["dine", "starve"]
+
+
+def test_a_module_offers_its_agents_but_no_bases_and_none_without_methods(write: Write) -> None:
+    assert list(discover([write("team", TEAM)]).agents) == ["Cook", "Waiter"]
+
+
+def test_a_base_that_is_a_role_is_offered(write: Write) -> None:
+    team = TEAM + "\n    @choreography\n    async def rest(base: Base) -> None: ...\n"
+    assert set(discover([write("team", team)]).agents) == {"Cook", "Waiter", "Base"}
+
+
+def test_an_agent_is_offered_through_the_choreography_that_has_it_as_a_role(write: Write) -> None:
+    team = write("team", TEAM)
+    program = write("program", f"from {team} import dine")
+    assert list(discover([program]).agents) == ["Cook", "Waiter"]
+
+
+def test_what_several_modules_import_from_one_is_offered_once(write: Write) -> None:
+    team = write("team", TEAM)
+    program = write("program", f"from {team} import dine, Cook, Waiter")
+    offer = discover([team, program])
+    assert (list(offer.choreographies), list(offer.agents)) == (["dine", "starve"], ["Cook", "Waiter"])
+
+
+def test_two_agents_of_one_name_are_an_error_that_names_both(write: Write) -> None:
+    one, other = write("team", TEAM), write("others", TEAM.replace("dine", "sup").replace("starve", "fast"))
+    with pytest.raises(DiscoveryError, match=rf"Two agents are called Cook: {one}.Cook and {other}.Cook. Rename one"):
+        discover([one, other])
+
+
+def test_two_choreographies_of_one_name_are_an_error_that_names_both(write: Write) -> None:
+    one = write("team", TEAM)
+    other = write("others", f"from {one} import *\n\n@choreography\nasync def dine(cook: Cook) -> None: ...")
+    with pytest.raises(DiscoveryError, match=rf"Two choreographies are called dine: {one}.dine and {other}.dine"):
+        discover([one, other])
+
+
+@pytest.mark.parametrize("name", ["{}", "{}.py", "./{}.py"])
+def test_a_module_may_be_named_as_a_file(write: Write, name: str) -> None:
+    assert list(discover([name.format(write("team", TEAM))]).agents) == ["Cook", "Waiter"]
+
+
+def test_a_module_in_a_folder_may_be_named_as_a_file(write: Write, tmp_path: Path) -> None:
+    module = write("team", TEAM)
+    (tmp_path / "teams").mkdir()
+    (tmp_path / f"{module}.py").rename(tmp_path / "teams" / f"{module}.py")
+    assert list(discover([f"teams/{module}.py"]).agents) == ["Cook", "Waiter"]
+
+
+def test_a_module_that_there_is_not_is_an_error_that_says_where_it_was_looked_for(tmp_path: Path, write: Write) -> None:
+    with pytest.raises(DiscoveryError, match=rf"no module 'absent' to serve: looked in {tmp_path}"):
+        discover(["absent"])
+
+
+def test_a_module_that_imports_what_there_is_not_fails_as_that_import_does(write: Write) -> None:
+    with pytest.raises(ModuleNotFoundError, match="No module named 'nowhere'"):
+        discover([write("team", "import nowhere")])
+
+
+def test_the_projects_own_modules_offer_its_program_and_its_team() -> None:
+    offer = discover(own_modules())
+    assert "build_project" in offer.choreographies
+    assert {"Architect", "Coder", "Reviewer"} <= set(offer.agents)
+    assert {"TeamMember", "Author"}.isdisjoint(offer.agents)
+
+
+def test_the_projects_own_modules_are_imported_without_litellm() -> None:
+    program = "import sys; from workflows.discovery import *; discover(own_modules()); print('litellm' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
