@@ -146,7 +146,10 @@ def _stop_or_quit(stop: asyncio.Event) -> None:
 
 
 if __name__ == "__main__":
-    code = main()
+    try:
+        code = main()
+    except KeyboardInterrupt:  # before there is anything to drain
+        code = 130
     sys.stdout.flush()
     sys.stderr.flush()
     # The SDK's threads end a plain exit in a segmentation fault now and then.

@@ -32,7 +32,8 @@ def run_demo(spec: str | None) -> int:
     Args:
         spec: What to build. A scripted model builds textkit, whatever it says.
     """
-    folder = ROOT / ".demo" / time.strftime("%Y%m%d-%H%M%S")
+    # The process id keeps apart what two demos do that are started in the same second.
+    folder = ROOT / ".demo" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     model = os.environ.get("MODEL") or SCRIPTED_MODEL
     try:
         with DevServer.start(db_file=folder / "temporal.db") as server, Team(folder, server, model) as team:

@@ -1,0 +1,60 @@
+"""A choreography without models whose work is written down: who did which item."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+from activities import Agent, prompt, task, tool
+from workflows import choreography, scatter
+
+
+class Hand(Agent):
+    """Works at the pace of its worker, and keeps a ledger."""
+
+    @task
+    async def square(self, number: int, ledger: str) -> int:
+        """Square a number; takes as many seconds as the worker's PACE says."""
+        worker = os.environ.get("WORKER", "a worker")
+        write_down(ledger, f"began {number} {worker}")
+        await asyncio.sleep(float(os.environ.get("PACE", "0")))
+        write_down(ledger, f"did {number} {worker}")
+        return number * number
+
+
+def write_down(ledger: str, line: str) -> None:
+    """Append a line, whole whoever else does the same."""
+    with Path(ledger).open("a") as file:
+        file.write(f"{line}\n")
+
+
+@choreography(hand=4)
+async def squares(numbers: list[int], ledger: str, hand: Hand) -> list[int]:
+    """Square every number."""
+    return await scatter(numbers, hand, lambda h, number: h.square(number, ledger))
+
+
+class Teller(Agent):
+    """You tell what you know, and note it down first."""
+
+    @tool
+    def note(self, what: str, ledger: str) -> str:
+        """Note something down.
+
+        Args:
+            what: What to note.
+            ledger: The file to note it in.
+        """
+        write_down(ledger, f"noted {what}")
+        return f"noted {what}"
+
+    @prompt
+    async def tell(self, topic: str) -> str:
+        """Tell of {topic}."""
+
+
+@choreography
+async def ask(topic: str, teller: Teller) -> str:
+    """Ask one agent."""
+    return await teller.tell(topic)

@@ -1,0 +1,84 @@
+"""Workers that are told to stop: they drain."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Ledger, Runs
+from tests.system.crowd import squares
+from tests.system.processes import Process, Workers, eventually, is_listening
+
+CROWD = ("--bare", "--module", "tests.system.crowd")
+FOR_EVER = "3600"
+
+
+@pytest.mark.parametrize("stop", [Process.interrupt, Process.terminate], ids=["ctrl-c", "sigterm"])
+async def test_an_idle_worker_stops_at_once(stop: Callable[[Process], None], workers: Workers) -> None:
+    worker = workers.start(*CROWD)
+    await worker.serves()
+    before = time.monotonic()
+    stop(worker)
+    assert await worker.exit_code() == 0
+    assert time.monotonic() - before < 1
+
+
+async def test_calls_in_flight_end_and_no_new_ones_begin(workers: Workers, runs: Runs, ledger: Ledger) -> None:
+    leaving = workers.start(*CROWD, WORKER="leaving", PACE="0.5")
+    await leaving.serves()
+    run = await runs.start(squares, [1, 2, 3], str(ledger.path), {"instances": {"hand": 1}})
+    await eventually(lambda: ledger.lines("began "))
+
+    leaving.terminate()
+
+    assert await leaving.exit_code() == 0
+    assert ledger.lines() == ["began 1 leaving", "did 1 leaving"]
+    workers.start(*CROWD, WORKER="coming")
+    assert await run.result() == [1, 4, 9]
+    assert ledger.lines("did ") == ["1 leaving", "2 coming", "3 coming"]
+
+
+async def test_a_call_that_outlasts_the_grace_is_given_to_another_worker(
+    workers: Workers, runs: Runs, ledger: Ledger
+) -> None:
+    leaving = workers.start(*CROWD, "--serve", "Hand", "--grace", "0.2", WORKER="leaving", PACE=FOR_EVER)
+    staying = workers.start(*CROWD, "--serve", "choreography")
+    await leaving.serves()
+    await staying.serves()
+    run = await runs.start(squares, [5], str(ledger.path))
+    await eventually(lambda: ledger.lines("began "))
+
+    leaving.terminate()
+    assert await leaving.exit_code() == 0
+    workers.start(*CROWD, "--serve", "Hand", WORKER="other")
+
+    assert await run.result() == [25]
+    assert ledger.lines() == ["began 5 leaving", "began 5 other", "did 5 other"]
+
+
+async def test_a_second_ctrl_c_quits_at_once(workers: Workers, runs: Runs, ledger: Ledger) -> None:
+    worker = workers.start(*CROWD, PACE=FOR_EVER)
+    await worker.serves()
+    await runs.start(squares, [1], str(ledger.path))
+    await eventually(lambda: ledger.lines("began "))
+    worker.interrupt()
+    await worker.says("Again to quit at once")
+    worker.interrupt()
+    assert await worker.exit_code() == 130
+
+
+async def test_the_dev_server_stops_with_its_worker(workers: Workers, tmp_path: Path) -> None:
+    worker = workers.start("dev", *CROWD, "--db", str(tmp_path / "dev.db"))
+    await worker.serves()
+    [port] = re.findall(r"Temporal dev server: 127\.0\.0\.1:(\d+)", worker.output)
+    [ui_port] = re.findall(r"Temporal Web UI: +http://127\.0\.0\.1:(\d+)", worker.output)
+    assert is_listening(port)
+    assert is_listening(ui_port)
+    worker.interrupt()
+    assert await worker.exit_code() == 0
+    assert not is_listening(port)
+    assert not is_listening(ui_port)
