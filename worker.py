@@ -101,18 +101,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with DevServer.start(db_file=options.db, port=options.port, ui_port=options.ui_port) as server:
             print(f"Temporal dev server: {server.address}, data in {server.db_file}")
             print(f"Temporal Web UI:     {server.ui_url}", flush=True)
-            os.environ["TEMPORAL_ADDRESS"] = server.address
-            return asyncio.run(serve(settings))
+            return asyncio.run(serve(settings, server.address))
     except (ChoreographyError, AgentError, DevServerError) as error:
         print(f"worker.py: {error}", file=sys.stderr)
         return 2
 
 
-async def serve(settings: Settings) -> int:
+async def serve(settings: Settings, address: str | None = None) -> int:
     """Connect, serve what the settings name, and drain when told to stop."""
     from workflows.serving import connect, workers
 
-    client = await connect()
+    client = await connect(address)
     serving = workers(client, settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -54,12 +54,13 @@ def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
     @activity.defn(name=name)
     async def answer_call(payload: RawValue) -> RawValue:
         progress = _progress_of_earlier_attempts()
-        beating = asyncio.create_task(_beat(progress))
+        record = _Record(progress)
+        beating = asyncio.create_task(_beat(record))
         try:
-            return await _answer(agent, method, payload.payload.data, progress)
+            return await _answer(agent, method, payload.payload.data, record)
         except (Exception, SystemExit) as error:  # a SystemExit would end the whole worker
             progress.failures += 1
-            activity.heartbeat(progress)
+            record.send()
             raise _failure(name, method, error, progress) from None
         finally:
             beating.cancel()
@@ -69,7 +70,7 @@ def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
     return answer_call
 
 
-async def _answer(agent: type[Agent], method: Method[..., Any], data: bytes, progress: Progress) -> RawValue:
+async def _answer(agent: type[Agent], method: Method[..., Any], data: bytes, record: _Record) -> RawValue:
     request = _decode(method, data)
     call = CallContext(
         workflow_id=request.workflow_id,
@@ -81,9 +82,9 @@ async def _answer(agent: type[Agent], method: Method[..., Any], data: bytes, pro
     with answering(call):
         logger.info("started, attempt %d", activity.info().attempt)
         made = _new_agent(agent, request.model)
-        value = await _in_time(call.method, method, _perform(made, method, request.arguments, progress))
-        reply = _encode(call.method, method, CallReply(value=value, usage=progress.usage))
-        logger.info("done: %s", _in_short(progress))
+        value = await _in_time(call.method, method, _perform(made, method, request.arguments, record))
+        reply = _encode(call.method, method, CallReply(value=value, usage=record.progress.usage))
+        logger.info("done: %s", _in_short(record.progress))
         return reply
 
 
@@ -101,11 +102,11 @@ async def _in_time(name: str, method: Method[..., Any], work: Awaitable[Any]) ->
         ) from None
 
 
-async def _perform(agent: Agent, method: Method[..., Any], arguments: dict[str, Any], progress: Progress) -> Any:
+async def _perform(agent: Agent, method: Method[..., Any], arguments: dict[str, Any], record: _Record) -> Any:
     if method.kind == "prompt":
-        loop = TurnLoop(agent, method, arguments, progress, record=lambda: activity.heartbeat(progress))
+        loop = TurnLoop(agent, method, arguments, record.progress, record=record.send)
         return await loop.run()
-    with accounting_to(progress):
+    with accounting_to(record.progress):
         return await getattr(agent, method.name)(**arguments)
 
 
@@ -142,7 +143,11 @@ def _encode(name: str, method: Method[..., Any], reply: CallReply[Any]) -> RawVa
             f"{name} returned {len(data):,} bytes; {PAYLOAD_LIMIT:,} is the most that the server takes. "
             "Write it to the workspace and return its path."
         )
-    return RawValue(Payload(metadata={"encoding": b"json/plain"}, data=data))
+    return RawValue(_json(data))
+
+
+def _json(data: bytes) -> Payload:
+    return Payload(metadata={"encoding": b"json/plain"}, data=data)
 
 
 def _progress_of_earlier_attempts() -> Progress:
@@ -150,10 +155,28 @@ def _progress_of_earlier_attempts() -> Progress:
     return Progress.model_validate(details[0]) if details else Progress()
 
 
-async def _beat(progress: Progress) -> None:
+class _Record:
+    """What the server is told of a call's progress, with its heartbeats; the next attempt starts from there."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self._last_that_fitted = Progress()
+
+    def send(self) -> None:
+        """Send the progress, or of one that is too large what was there before: its heartbeat would end the attempt."""
+        data = self.progress.model_dump_json().encode()
+        if len(data) <= PAYLOAD_LIMIT:
+            self._last_that_fitted = self.progress.model_copy(update={"messages": list(self.progress.messages)})
+        else:
+            spent = {"usage": self.progress.usage, "failures": self.progress.failures}
+            data = self._last_that_fitted.model_copy(update=spent).model_dump_json().encode()
+        activity.heartbeat(RawValue(_json(data)))
+
+
+async def _beat(record: _Record) -> None:
     """Tell the server every second that this call lives, from its first moment on."""
     while True:
-        activity.heartbeat(progress)
+        record.send()
         await asyncio.sleep(HEARTBEAT_TIMEOUT_S / 5)
 
 

@@ -22,6 +22,7 @@ def set_up_logs(*, as_json: bool = False, level: str = "INFO") -> None:
     # Failures are told by the activity itself, in a sentence; the SDK would add a page to each.
     logging.getLogger("temporalio.activity").setLevel(logging.ERROR)
     logging.getLogger("temporalio.worker").setLevel(logging.WARNING)
+    workflow.logger.workflow_info_on_message = False  # each line begins with it
     for noisy in ("httpx", "httpcore", "LiteLLM", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     _take_over_the_cores_logs()

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -38,12 +39,16 @@ def run_demo(spec: str | None) -> int:
     try:
         with DevServer.start(db_file=folder / "temporal.db") as server, Team(folder, server, model) as team:
             return asyncio.run(_Demo(folder, server, team, model).run(spec or SPEC))
-    except DevServerError as error:
+    except (DevServerError, TeamError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\nStopped. The run is kept; go on with it:\n  {_go_on(folder, model)}")
         return 130
+
+
+class TeamError(RuntimeError):
+    """The worker can't do its work; the message has its last words."""
 
 
 class Team:
@@ -52,9 +57,7 @@ class Team:
     def __init__(self, folder: Path, server: DevServer, model: str) -> None:
         self.log = folder / "worker.log"
         self._environment = {
-            **os.environ,
-            "TEMPORAL_ADDRESS": server.address,
-            "TEMPORAL_NAMESPACE": server.namespace,
+            **_environment_for(server),
             "MODEL": model,
             "WORKSPACES": str(folder / "workspaces"),
         }
@@ -79,14 +82,28 @@ class Team:
         assert self._process is not None
         return self._process.pid
 
-    async def keep_up(self) -> None:
-        """Start the worker again whenever it has died, and say so."""
-        while True:
-            await asyncio.sleep(0.2)
-            if self._process is not None and self._process.poll() is not None:
-                died = f"worker {self.pid} died (exit code {self._process.returncode})"
-                self._start()
-                print(f"         {died}; started another one, {self.pid}: the run goes on", flush=True)
+    async def kept_up_during(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Await work, and start the worker again whenever it is killed meanwhile.
+
+        Raises:
+            TeamError: The worker ended by itself, as another one would.
+        """
+        working = asyncio.create_task(work)
+        while not (await asyncio.wait([working], timeout=0.2))[0]:
+            self._look_after_worker()
+        return await working
+
+    def _look_after_worker(self) -> None:
+        assert self._process is not None
+        code = self._process.poll()
+        if code is None:
+            return
+        if code >= 0:
+            last_words = self.log.read_text(errors="replace").strip().rpartition("\n")[2]
+            raise TeamError(f"The worker ended (exit code {code}). Its last words: {last_words}")
+        died = f"worker {self.pid} died (exit code {code})"
+        self._start()
+        print(f"         {died}; started another one, {self.pid}: the run goes on", flush=True)
 
     def _start(self) -> None:
         with self.log.open("ab") as log:
@@ -115,16 +132,11 @@ class _Demo:
         run_id = _start_run(self.server, self.workflow_id, spec)
         self._introduce(spec, run_id)
         client = await Client.connect(self.server.address, data_converter=data_converter)
-        keeping_up = asyncio.create_task(self.team.keep_up())
         try:
-            reviews = await _follow(client.get_workflow_handle(self.workflow_id))
+            reviews = await self.team.kept_up_during(_follow(client.get_workflow_handle(self.workflow_id)))
         except WorkflowFailureError as error:
             print(f"\nThe run failed: {error.cause}\nThe worker's log: {_shown(self.team.log)}")
             return 1
-        finally:
-            keeping_up.cancel()
-            with suppress(asyncio.CancelledError):
-                await keeping_up
         print(f"\nAll {len(reviews)} modules passed review. The library's own tests:\n")
         return await self._check(Workspace.of_run(self.folder / "workspaces", self.workflow_id, run_id))
 
@@ -155,13 +167,20 @@ async def _follow(handle: WorkflowHandle[Any, Any]) -> Any:
     return await handle.result()
 
 
+def _environment_for(server: DevServer) -> dict[str, str]:
+    """Return this environment with the dev server instead of whatever server its user has set up."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith("TEMPORAL_")}
+    return {**others, "TEMPORAL_ADDRESS": server.address, "TEMPORAL_CONFIG_FILE": os.devnull}
+
+
 def _start_run(server: DevServer, workflow_id: str, spec: str) -> str:
     """Start the run as a user would, with the temporal CLI, and return the run's id."""
     command = ["workflow", "start", "--type", "build_project", "--task-queue", CHOREOGRAPHY_QUEUE]
     command += ["--workflow-id", workflow_id, "--input", json.dumps(spec)]
     print(f"$ temporal {shlex.join(command)}\n")
     done = subprocess.run(
-        [find_program(), *command, "--address", server.address, "--output", "json"],
+        [find_program(), *command, "--output", "json"],
+        env=_environment_for(server),
         check=True,
         capture_output=True,
         text=True,

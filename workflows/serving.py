@@ -84,14 +84,14 @@ class Settings:
         )
 
 
-async def connect() -> Client:
-    """Connect to the server that Temporal's environment settings and profile name.
+async def connect(address: str | None = None) -> Client:
+    """Connect to the server at an address, or else to the one that Temporal's environment settings and profile name.
 
     Raises:
         SettingsInvalid: The settings can't be read, nothing answers there, or it has no such namespace.
     """
     try:
-        config = ClientConfig.load_client_connect_config()
+        config = {"target_host": address} if address else ClientConfig.load_client_connect_config()
     except RuntimeError as error:
         raise SettingsInvalid(f"Temporal's settings can't be used: {' '.join(str(error).split())}.") from error
     address = config.setdefault("target_host", "localhost:7233")

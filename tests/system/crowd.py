@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 from pathlib import Path
+
+from temporalio import workflow
 
 from activities import Agent, prompt, task, tool
 from workflows import choreography, scatter
@@ -15,10 +18,11 @@ class Hand(Agent):
 
     @task
     async def square(self, number: int, ledger: str) -> int:
-        """Square a number; takes as many seconds as the worker's PACE says."""
+        """Square a number; takes as many seconds as the worker's PACE says, or a random time."""
         worker = os.environ.get("WORKER", "a worker")
         write_down(ledger, f"began {number} {worker}")
-        await asyncio.sleep(float(os.environ.get("PACE", "0")))
+        pace = os.environ.get("PACE", "0")
+        await asyncio.sleep(random.random() / 50 if pace == "random" else float(pace))
         write_down(ledger, f"did {number} {worker}")
         return number * number
 
@@ -32,6 +36,7 @@ def write_down(ledger: str, line: str) -> None:
 @choreography(hand=4)
 async def squares(numbers: list[int], ledger: str, hand: Hand) -> list[int]:
     """Square every number."""
+    workflow.logger.info("squares are wanted")
     return await scatter(numbers, hand, lambda h, number: h.square(number, ledger))
 
 

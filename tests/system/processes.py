@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -148,8 +147,3 @@ def files_of(folder: Path) -> dict[str, bytes]:
     """Return the contents of a folder's files by their paths, without Python's caches."""
     files = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
-
-
-def without_delays(script: Path) -> None:
-    """Have a scripted model answer at once."""
-    script.write_text(re.sub(r"(?m)^delay = .*\n", "", script.read_text()))

@@ -1,30 +1,158 @@
-"""`build_project` by the scripted model, whose files are really written and tested."""
+"""`build_project` by the scripted model, two at once and as the demo runs it: files are really written and tested."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import shutil
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from tests.conftest import Runs
-from tests.system.processes import ROOT, Workers, files_of, without_delays
+import pytest
+from temporalio.client import Client
+
+from activities.contract import CHOREOGRAPHY_QUEUE
+from console.dev_server import DevServer
+from tests.system.processes import ROOT, Process, Workers, files_of, is_alive, is_listening
+
+PARTS = ("activities", "workflows", "console", "examples", "worker.py")
+LIBRARY = {
+    "textkit/__init__.py",
+    *(f"{place}{name}.py" for name in ("redact", "slugify", "wrap") for place in ("textkit/", "tests/test_")),
+}
 
 
-async def test_two_builds_at_once_never_mix(workers: Workers, runs: Runs, tmp_path: Path, workspaces: Path) -> None:
-    script = Path(shutil.copy(ROOT / "examples" / "textkit.toml", tmp_path))
-    without_delays(script)
-    worker = workers.start(MODEL=f"scripted/{script}")
-    await worker.serves()
-    one_review, other_review = await asyncio.gather(*(runs.execute("build_project", "textkit") for _ in range(2)))
-    one, other = (files_of(folder) for folder in workspaces.iterdir())
-    assert (one, one_review) == (other, other_review)
-    assert [review["verdict"] for review in one_review] == ["PASS", "PASS", "PASS"]
-    assert sorted(one) == [
-        "tests/test_redact.py",
-        "tests/test_slugify.py",
-        "tests/test_wrap.py",
-        "textkit/__init__.py",
-        "textkit/redact.py",
-        "textkit/slugify.py",
-        "textkit/wrap.py",
+@dataclass(frozen=True)
+class Build:
+    """What came of a run of `build_project`."""
+
+    reviews: list[dict[str, str]]
+    files: dict[str, bytes]
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project at a path with a space, whose scripted model answers at once."""
+    folder = tmp_path_factory.mktemp("tree") / "my projects"
+    folder.mkdir()
+    for part in PARTS:
+        copy: Callable[[Path, Path], object] = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
+        copy(ROOT / part, folder / part)
+    script = folder / "examples" / "textkit.toml"
+    script.write_text(re.sub(r"(?m)^delay = .*\n", "", script.read_text()))
+    return folder
+
+
+@pytest.fixture(scope="module")
+async def builds(server: DevServer, client: Client, tree: Path) -> list[Build]:
+    """Two builds that ran at once, undisturbed."""
+    workers = Workers(server.address, tree / "processes")
+    workspaces = tree / "workspaces"
+    ids = ("one", "other")
+    try:
+        workers.start(MODEL=f"scripted/{tree}/examples/textkit.toml", WORKSPACES=str(workspaces))
+        runs = [
+            client.execute_workflow("build_project", "textkit", id=name, task_queue=CHOREOGRAPHY_QUEUE) for name in ids
+        ]
+        reviews = await asyncio.gather(*runs)
+    finally:
+        workers.end()
+    return [
+        Build(review, files_of(next(workspaces.glob(f"{name}-*")))) for name, review in zip(ids, reviews, strict=True)
     ]
+
+
+@pytest.fixture(scope="module")
+async def demo(tree: Path) -> AsyncIterator[Process]:
+    """A demo whose worker was killed in the middle, and which is over."""
+    demo = start_demo(tree, tree / "demo")
+    try:
+        await demo.says("✓ implement_module")
+        os.kill(worker_of(demo), signal.SIGKILL)
+        await demo.exit_code()
+        yield demo
+    finally:
+        demo.kill()
+
+
+def test_two_builds_at_once_never_mix(builds: list[Build]) -> None:
+    one, other = builds
+    assert one == other
+    assert [review["verdict"] for review in one.reviews] == ["PASS", "PASS", "PASS"]
+    assert one.files.keys() == LIBRARY
+
+
+async def test_a_demo_ends_well_also_when_its_worker_is_killed(demo: Process) -> None:
+    assert await demo.exit_code() == 0, demo.errors
+    assert re.search(r"worker \d+ died \(exit code -9\); started another one, \d+: the run goes on", demo.output)
+    assert re.search(r"✓ review_module .*: NEEDS_FIXES", demo.output)
+    assert "All 3 modules passed review" in demo.output
+    assert "The tests passed." in demo.output
+
+
+def test_a_killed_worker_changes_nothing_of_what_is_built(demo: Process, tree: Path, builds: list[Build]) -> None:
+    assert files_of(tree / told("Files:", demo)) == builds[0].files
+
+
+def test_a_demo_says_where_the_history_and_the_ui_are(demo: Process, tree: Path) -> None:
+    assert (tree / told("History:", demo).partition(";")[0]).is_file()
+    assert re.match(r"http://127\.0\.0\.1:\d+/namespaces/default/workflows/textkit/", told("Web UI:", demo))
+
+
+async def test_a_demos_last_words_open_the_run_again(demo: Process, tree: Path, tmp_path: Path) -> None:
+    command = demo.output.rstrip().splitlines()[-1]
+    again = Process("sh", "-c", f"exec env {command}", folder=tmp_path / "again", cwd=tree)
+    try:
+        await again.serves()
+    finally:
+        again.kill()
+
+
+async def test_ctrl_c_stops_all_that_a_demo_started(tree: Path, tmp_path: Path) -> None:
+    demo = start_demo(tree, tmp_path / "demo")
+    try:
+        await demo.says("plan_modules")
+        port = told("Web UI:", demo).split("/")[2].partition(":")[2]
+        assert is_alive(worker_of(demo))
+        assert is_listening(port)
+        demo.interrupt()
+        assert await demo.exit_code() == 130
+        assert "Stopped. The run is kept" in demo.output
+        assert not is_alive(worker_of(demo))
+        assert not is_listening(port)
+        assert demo.errors == ""
+    finally:
+        demo.kill()
+
+
+async def test_a_demo_whose_worker_cannot_start_says_why(tree: Path, tmp_path: Path) -> None:
+    broken = tree / "activities" / "broken.py"
+    broken.write_text("import not_installed\n")
+    demo = start_demo(tree, tmp_path / "demo")
+    try:
+        assert await demo.exit_code() == 2
+        assert "No module named 'not_installed' (at broken.py:1)" in demo.errors
+    finally:
+        broken.unlink()
+        demo.kill()
+
+
+def start_demo(tree: Path, folder: Path) -> Process:
+    # The profile would be an error if the demo asked for it.
+    environment = {"MODEL": "", "TEMPORAL_PROFILE": "somebody's own"}
+    return Process(sys.executable, "-m", "console", "demo", folder=folder, cwd=tree, environment=environment)
+
+
+def told(name: str, demo: Process) -> str:
+    """Return what follows a name in the demo's output."""
+    found = re.search(rf"^{name} +(\S.*)$", demo.output, re.MULTILINE)
+    assert found, demo.output
+    return found[1]
+
+
+def worker_of(demo: Process) -> int:
+    return int(told("Worker:", demo).split()[1].rstrip(";"))
