@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,6 +116,7 @@ async def serve(settings: Settings, address: str | None = None) -> int:
     serving = workers(client, settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    loop.set_default_executor(_Threads())
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _stop_or_quit, stop)
     return await run_until(stop, client, serving)
@@ -136,6 +138,20 @@ async def run_until(stop: asyncio.Event, client: Client, serving: Sequence[Worke
     for error in failed:
         print(f"worker.py: {error}", file=sys.stderr)
     return 1 if failed else 0
+
+
+class _Threads(ThreadPoolExecutor):
+    """The threads of synchronous methods: as many as there are calls, and none is waited for at the end.
+
+    With asyncio's own, which are a few more than the processors, calls would queue up inside of a worker while other
+    workers are idle; and a call that outlasts the grace would keep the worker from ending.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(max_workers=10_000, thread_name_prefix="method")
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        super().shutdown(wait=False, cancel_futures=True)
 
 
 def _stop_or_quit(stop: asyncio.Event) -> None:

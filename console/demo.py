@@ -108,7 +108,7 @@ class Team:
     def _start(self) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "worker.py", "--grace", "5"],
+                [sys.executable, "worker.py", "--grace", "1"],
                 cwd=ROOT,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,

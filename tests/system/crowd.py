@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import time
 from pathlib import Path
 
 from temporalio import workflow
@@ -26,6 +27,24 @@ class Hand(Agent):
         write_down(ledger, f"did {number} {worker}")
         return number * number
 
+    @task
+    def block(self, number: int, ledger: str) -> int:
+        """Square a number, without letting others work in the same thread meanwhile."""
+        worker = os.environ.get("WORKER", "a worker")
+        write_down(ledger, f"began {number} {worker}")
+        time.sleep(float(os.environ.get("PACE", "0")))
+        return number * number
+
+    @task(retries=0)
+    def wait_for_others(self, number: int, ledger: str) -> int:
+        """Wait until twelve of these are made at the same time."""
+        write_down(ledger, f"came {number}")
+        deadline = time.monotonic() + 10
+        while Path(ledger).read_text().count("came") < 12:
+            assert time.monotonic() < deadline, "the others did not come"
+            time.sleep(0.02)
+        return number
+
 
 def write_down(ledger: str, line: str) -> None:
     """Append a line, whole whoever else does the same."""
@@ -38,6 +57,18 @@ async def squares(numbers: list[int], ledger: str, hand: Hand) -> list[int]:
     """Square every number."""
     workflow.logger.info("squares are wanted")
     return await scatter(numbers, hand, lambda h, number: h.square(number, ledger))
+
+
+@choreography
+async def block_once(number: int, ledger: str, hand: Hand) -> int:
+    """Have one synchronous call made."""
+    return await hand.block(number, ledger)
+
+
+@choreography(hand=12)
+async def meet(ledger: str, hand: Hand) -> list[int]:
+    """Have twelve synchronous calls wait for each other."""
+    return await scatter(range(12), hand, lambda h, number: h.wait_for_others(number, ledger))
 
 
 class Teller(Agent):

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from tests.conftest import Ledger, Runs
-from tests.system.crowd import squares
+from tests.system.crowd import meet, squares
 from tests.system.processes import Workers
 
 CROWD = ("--bare", "--module", "tests.system.crowd")
@@ -42,6 +42,14 @@ async def test_work_goes_to_the_faster_of_two_workers(workers: Workers, runs: Ru
     await runs.execute(squares, list(range(30)), str(ledger.path))
     done = Counter(line.split()[1] for line in ledger.lines("did "))
     assert done["fast"] > 3 * done["slow"] > 0
+
+
+async def test_synchronous_calls_of_one_worker_are_made_at_the_same_time(
+    workers: Workers, runs: Runs, ledger: Ledger
+) -> None:
+    worker = workers.start(*CROWD)
+    await worker.serves()
+    assert await runs.execute(meet, str(ledger.path)) == list(range(12))
 
 
 async def test_ten_repeated_runs_give_equal_results(
