@@ -117,8 +117,7 @@ async def serve(settings: Settings, address: str | None = None) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_default_executor(_Threads())
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, _stop_or_quit, stop)
+    _drain_when_told(stop, loop)
     return await run_until(stop, client, serving)
 
 
@@ -154,10 +153,19 @@ class _Threads(ThreadPoolExecutor):
         super().shutdown(wait=False, cancel_futures=True)
 
 
-def _stop_or_quit(stop: asyncio.Event) -> None:
-    if stop.is_set():
-        os._exit(130)
-    stop.set()
+def _drain_when_told(stop: asyncio.Event, loop: asyncio.AbstractEventLoop) -> None:
+    """Stop at the first signal, quit at the second.
+
+    Not by the loop's own handlers: an agent's code that holds up the loop would hold them up as well.
+    """
+
+    def drain(*_: object) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: os._exit(130))
+        loop.call_soon_threadsafe(stop.set)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, drain)
 
 
 if __name__ == "__main__":

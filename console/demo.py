@@ -19,6 +19,7 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from activities.contract import CHOREOGRAPHY_QUEUE
 from activities.converter import data_converter
 from activities.workspace import Workspace
+from console import guarded
 from console.dev_server import DevServer, DevServerError, find_program
 from console.history import CallSeen, follow_calls
 
@@ -69,12 +70,7 @@ class Team:
 
     def __exit__(self, *_: object) -> None:
         assert self._process is not None
-        self._process.terminate()
-        try:
-            self._process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        guarded.end(self._process)
 
     @property
     def pid(self) -> int:
@@ -102,20 +98,14 @@ class Team:
             last_words = self.log.read_text(errors="replace").strip().rpartition("\n")[2]
             raise TeamError(f"The worker ended (exit code {code}). Its last words: {last_words}")
         died = f"worker {self.pid} died (exit code {code})"
+        guarded.end(self._process)
         self._start()
         print(f"         {died}; started another one, {self.pid}: the run goes on", flush=True)
 
     def _start(self) -> None:
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "worker.py", "--grace", "1"],
-                cwd=ROOT,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            command = [sys.executable, "worker.py", "--grace", "1"]
+            self._process = guarded.start(command, log, cwd=ROOT, environment=self._environment)
 
 
 class _Demo:

@@ -24,6 +24,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Self
 
+from console import guarded
+
 TUNED: Mapping[str, str] = MappingProxyType(
     {
         # Stock, after a short burst every hand-off of a task waits for a 50 ms grid: a limit per shard.
@@ -41,14 +43,8 @@ TUNED: Mapping[str, str] = MappingProxyType(
 
 HOST = "127.0.0.1"
 READY_S = 30.0
-STOP_S = 10.0
 _ATTEMPTS = 5
 _TAIL_LINES = 15
-
-# The shell becomes the server, so its process id is the server's. The guard in its background reads the pipe
-# from the parent: a line means that the parent ended the server, the pipe's end that the parent is gone. Then
-# it kills outright: the parent's lock on the database went too, and a slow end would meet the next server.
-_GUARDED = 'exec 3<&0; { read -r _ <&3 || kill -KILL $$; } & exec "$@" 3<&- </dev/null'
 
 
 class DevServerError(RuntimeError):
@@ -97,7 +93,7 @@ class DevServer:
             log_file = _prepare_folder(db_file, held)
             options = _options(db_file, TUNED if tuned else {}, search_attributes)
             ports, process = _launch(program, options, log_file, lambda: _Ports.choose(port, ui_port, ui=ui))
-            held.callback(_end, process)
+            held.callback(guarded.end, process)
             return cls(
                 address=f"{HOST}:{ports.grpc}",
                 ui_url=f"http://{HOST}:{ports.ui}" if ports.ui else None,
@@ -113,7 +109,7 @@ class DevServer:
         return self._process.pid
 
     def stop(self) -> None:
-        """End the server; kill it if that takes longer than `STOP_S`. Twice is as good as once."""
+        """End the server; kill it if that takes long. Twice is as good as once."""
         self._held.close()
 
     def __enter__(self) -> Self:
@@ -217,28 +213,18 @@ def _launch(
     for attempt in range(1, _ATTEMPTS + 1):
         ports = choose_ports()
         command = [program, "server", "start-dev", *ports.options(), *options]
-        process = _spawn(command, log_file)
+        with log_file.open("wb") as log:
+            process = guarded.start(command, log)
         if _answers(process, ports.http):
             return ports, process
-        tail = "\n".join(log_file.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
-        if "address already in use" not in tail or attempt == _ATTEMPTS:
+        said = log_file.read_text(errors="replace")
+        if "address already in use" not in said or attempt == _ATTEMPTS:
             break
+    tail = "\n".join(said.splitlines()[-_TAIL_LINES:])
     raise DevServerError(
         f"The dev server at {HOST}:{ports.grpc} didn't come up (exit code {process.returncode}, "
         f"{READY_S:.0f} s allowed). Mend what it names in its last lines, and start it again:\n{tail}"
     )
-
-
-def _spawn(command: list[str], log_file: Path) -> subprocess.Popen[bytes]:
-    """Start the server under its guard, in a session of its own: Ctrl-C is the parent's to answer."""
-    with log_file.open("wb") as log:
-        return subprocess.Popen(
-            ["/bin/sh", "-c", _GUARDED, "guard", *command],
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
 
 
 def _answers(process: subprocess.Popen[bytes], http_port: int) -> bool:
@@ -250,9 +236,9 @@ def _answers(process: subprocess.Popen[bytes], http_port: int) -> bool:
                 return True
             time.sleep(0.02)
     except BaseException:
-        _end(process)
+        guarded.end(process)
         raise
-    _end(process)
+    guarded.end(process)
     return False
 
 
@@ -263,15 +249,3 @@ def _has_namespace(http_port: int) -> bool:
         connection.request("GET", "/api/v1/namespaces/default")
         return connection.getresponse().status == http.HTTPStatus.OK
     return False
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(STOP_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    if process.stdin is not None:
-        with contextlib.suppress(OSError), process.stdin as guard:
-            guard.write(b"\n")
