@@ -15,7 +15,8 @@ import pytest
 
 from activities import Agent, prompt, task
 from activities.errors import AgentError, AnswerInvalid, ContextTooLong, ModelRefused, ModelUnavailable, ScriptExhausted
-from activities.model import Question, _sorted_error, ask, provider_of
+from activities.model import Question, ask, provider_of
+from activities.model_errors import sort_error
 from tests.provider import (
     CONTENT_POLICY,
     CONTEXT_LENGTH,
@@ -508,7 +509,7 @@ def test_every_exception_class_of_litellms_is_known() -> None:
 
 @pytest.mark.parametrize("name", SORTED)
 def test_every_exception_of_litellms_is_sorted_and_says_what_to_do(name: str) -> None:
-    error = _sorted_error("openai/any", made(exceptions()[name]))
+    error = sort_error(litellm, "openai/any", made(exceptions()[name]))
 
     assert type(error) is SORTED[name]
     assert "openai/any" in str(error)
@@ -516,7 +517,7 @@ def test_every_exception_of_litellms_is_sorted_and_says_what_to_do(name: str) ->
 
 
 def test_an_error_of_the_harness_itself_is_sorted_too() -> None:
-    error = _sorted_error("openai/any", RuntimeError("loop closed"))
+    error = sort_error(litellm, "openai/any", RuntimeError("loop closed"))
 
     assert isinstance(error, ModelUnavailable)
     assert "loop closed" in str(error)
