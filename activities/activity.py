@@ -18,8 +18,8 @@ from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 
-from activities.agent import Agent
-from activities.answer import Progress, TurnLoop, accounting_to
+from activities.agent import Agent, state_of
+from activities.answer import TurnLoop
 from activities.call import CallContext, answering
 from activities.contract import (
     HEARTBEAT_TIMEOUT_S,
@@ -36,7 +36,9 @@ from activities.errors import (
     ModelUnavailable,
     ResultInvalid,
 )
+from activities.memory import Durable, Memory, Nothing
 from activities.method import Method
+from activities.progress import Progress, accounting_to
 
 logger = logging.getLogger(__name__)
 
@@ -54,13 +56,13 @@ def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
     @activity.defn(name=name)
     async def answer_call(payload: RawValue) -> RawValue:
         progress = _progress_of_earlier_attempts()
-        record = _Record(progress)
-        beating = asyncio.create_task(_beat(record))
+        recorder = _Recorder(progress)
+        beating = asyncio.create_task(recorder.beat())
         try:
-            return await _answer(agent, method, payload.payload.data, record)
+            return await _answer(agent, method, payload.payload.data, recorder)
         except (Exception, SystemExit) as error:  # a SystemExit would end the whole worker
             progress.failures += 1
-            record.send()
+            recorder.record()
             raise _failure(name, method, error, progress) from None
         finally:
             beating.cancel()
@@ -70,7 +72,7 @@ def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
     return answer_call
 
 
-async def _answer(agent: type[Agent], method: Method[..., Any], data: bytes, record: _Record) -> RawValue:
+async def _answer(agent: type[Agent], method: Method[..., Any], data: bytes, recorder: _Recorder) -> RawValue:
     request = _decode(method, data)
     call = CallContext(
         workflow_id=request.workflow_id,
@@ -82,9 +84,10 @@ async def _answer(agent: type[Agent], method: Method[..., Any], data: bytes, rec
     with answering(call):
         logger.info("started, attempt %d", activity.info().attempt)
         made = _new_agent(agent, request.model)
-        value = await _in_time(call.method, method, _perform(made, method, request.arguments, record))
-        reply = _encode(call.method, method, CallReply(value=value, usage=record.progress.usage))
-        logger.info("done: %s", _in_short(record.progress))
+        work = _perform(made, method, request.arguments, recorder, _memory(request))
+        value = await _in_time(call.method, method, work)
+        reply = _encode(call.method, method, CallReply(value=value, usage=recorder.progress.usage))
+        logger.info("done: %s", _in_short(recorder.progress))
         return reply
 
 
@@ -102,12 +105,54 @@ async def _in_time(name: str, method: Method[..., Any], work: Awaitable[Any]) ->
         ) from None
 
 
-async def _perform(agent: Agent, method: Method[..., Any], arguments: dict[str, Any], record: _Record) -> Any:
+async def _perform(
+    agent: Agent, method: Method[..., Any], arguments: dict[str, Any], recorder: _Recorder, memory: Memory
+) -> Any:
     if method.kind == "prompt":
-        loop = TurnLoop(agent, method, arguments, record.progress, record=record.send)
-        return await loop.run()
-    with accounting_to(record.progress):
-        return await getattr(agent, method.name)(**arguments)
+        return await TurnLoop(agent, method, arguments, recorder.progress, memory, recorder.record).run()
+    with accounting_to(recorder.progress):
+        return await _with_state(agent, memory, lambda: getattr(agent, method.name)(**arguments))
+
+
+async def _with_state(agent: Agent, memory: Memory, work: Callable[[], Awaitable[Any]]) -> Any:
+    """Do plain work with the state that the instance keeps, and keep what it changed."""
+    state = state_of(agent)
+    if state is None:
+        return await work()
+    recalled = await memory.recall()
+    if recalled.state is not None:
+        vars(agent)["state"] = type(state).model_validate(recalled.state)
+    value = await work()
+    left = state_of(agent)
+    kept = left.model_dump(mode="json") if left else None
+    if kept != recalled.state:
+        await memory.commit(recalled.transcript.next, (), 0, kept)
+    return value
+
+
+def _memory(request: CallRequest[Any]) -> Memory:
+    if request.conversation is None:
+        return Nothing()
+    step = f"{request.run_id}/{request.step}"  # a conversation may outlive the run, whose steps are numbered from 1
+    return Durable(activity.client(), request.conversation, request.owner, step)
+
+
+class _Recorder:
+    """Writes progress down as heartbeat details; between changes it only says that the call lives."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self._written = progress.record()
+
+    def record(self) -> None:
+        self._written = self.progress.record()
+        activity.heartbeat(self._written)
+
+    async def beat(self) -> None:
+        """Heartbeat every second, from the first moment on."""
+        while True:
+            activity.heartbeat(self._written)
+            await asyncio.sleep(HEARTBEAT_TIMEOUT_S / 5)
 
 
 def _new_agent(agent: type[Agent], model: str | None) -> Agent:
@@ -143,41 +188,12 @@ def _encode(name: str, method: Method[..., Any], reply: CallReply[Any]) -> RawVa
             f"{name} returned {len(data):,} bytes; {PAYLOAD_LIMIT:,} is the most that the server takes. "
             "Write it to the workspace and return its path."
         )
-    return RawValue(_json(data))
-
-
-def _json(data: bytes) -> Payload:
-    return Payload(metadata={"encoding": b"json/plain"}, data=data)
+    return RawValue(Payload(metadata={"encoding": b"json/plain"}, data=data))
 
 
 def _progress_of_earlier_attempts() -> Progress:
     details = activity.info().heartbeat_details
-    return Progress.model_validate(details[0]) if details else Progress()
-
-
-class _Record:
-    """What the server is told of a call's progress, with its heartbeats; the next attempt starts from there."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-        self._last_that_fitted = Progress()
-
-    def send(self) -> None:
-        """Send the progress, or of one that is too large what was there before: its heartbeat would end the attempt."""
-        data = self.progress.model_dump_json().encode()
-        if len(data) <= PAYLOAD_LIMIT:
-            self._last_that_fitted = self.progress.model_copy(update={"messages": list(self.progress.messages)})
-        else:
-            spent = {"usage": self.progress.usage, "failures": self.progress.failures}
-            data = self._last_that_fitted.model_copy(update=spent).model_dump_json().encode()
-        activity.heartbeat(RawValue(_json(data)))
-
-
-async def _beat(record: _Record) -> None:
-    """Tell the server every second that this call lives, from its first moment on."""
-    while True:
-        record.send()
-        await asyncio.sleep(HEARTBEAT_TIMEOUT_S / 5)
+    return Progress.read(details[0]) if details else Progress()
 
 
 def _failure(name: str, method: Method[..., Any], error: BaseException, progress: Progress) -> ApplicationError:

@@ -13,17 +13,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, overload
+
+from pydantic import BaseModel
 
 from activities.call import CallContext, current_call, workspaces_folder
 from activities.errors import DeclarationError
 from activities.method import Kind, Method, Options, check_declaration
 from activities.schema import ANSWER_TOOL
+from activities.transcript import Message, Transcript
 from activities.workspace import Workspace
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Message = dict[str, Any]
 
 
 class Agent:
@@ -43,6 +45,8 @@ class Agent:
         max_turns: The most model answers in one call.
         max_reasks: How often an answer that does not validate is sent back.
         request_timeout: Seconds that one model request may take.
+        context_window: The model's context window in tokens; litellm's table knows it for many models.
+        compaction_model: Who summarises a conversation that has become too long; the model itself otherwise.
         parameters: Any other parameters of litellm's `acompletion`.
     """
 
@@ -54,6 +58,8 @@ class Agent:
     max_turns: int = 25
     max_reasks: int = 3
     request_timeout: float = 600.0
+    context_window: int | None = None
+    compaction_model: str | None = None
     parameters: Mapping[str, Any] = {}
 
     def __init__(
@@ -72,6 +78,13 @@ class Agent:
             self.model = model
         if workspace is not None:
             self.workspace = Workspace(workspace)
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Give the agent a state of its own, where its class declares one."""
+        made = super().__new__(cls)
+        if isinstance(state := getattr(cls, "state", None), BaseModel):
+            vars(made)["state"] = state.model_copy(deep=True)
+        return made
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -115,10 +128,15 @@ class Agent:
         vars(self)["workspace"] = workspace
 
     @property
-    def conversation(self) -> list[Message]:
+    def transcript(self) -> Transcript:
         """What was said so far, for an agent that lives in this process."""
-        messages: list[Message] = vars(self).setdefault("conversation", [])
-        return messages
+        transcript: Transcript = vars(self).setdefault("transcript", Transcript())
+        return transcript
+
+    @property
+    def conversation(self) -> list[Message]:
+        """What was said so far, as messages, for an agent that lives in this process."""
+        return self.transcript.messages()
 
 
 @overload
@@ -133,6 +151,7 @@ def prompt(
     turns: int | None = ...,
     reasks: int | None = ...,
     strategy: str | None = ...,
+    memory: bool = ...,
 ) -> Callable[[Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]], Method[P, R]]: ...
 def prompt(
     function: Callable[..., Any] | None = None,
@@ -145,6 +164,7 @@ def prompt(
     turns: int | None = None,
     reasks: int | None = None,
     strategy: str | None = None,
+    memory: bool = True,
 ) -> Any:
     """Declare a model call: the docstring is the user prompt, the return annotation the schema of the answer.
 
@@ -160,9 +180,10 @@ def prompt(
         turns: The most model answers in one call; the class's `max_turns` where none is given.
         reasks: How often an answer that does not validate is sent back; the class's `max_reasks` otherwise.
         strategy: How a typed answer is asked for; see `Agent.strategy`.
+        memory: Whether the instance remembers the call, and what it did before; without, each call starts afresh.
     """
     required = (require,) if isinstance(require, str) else tuple(require)
-    options = Options(timeout, retries, model, required, turns, reasks, strategy)
+    options = Options(timeout, retries, model, required, turns, reasks, strategy, memory)
     return _declare(function, "prompt", options)
 
 
@@ -253,6 +274,17 @@ def methods_of(agent: type) -> dict[str, Method[..., Any]]:
 def tools_of(agent: type) -> dict[str, Method[..., Any]]:
     """Return the methods that a model is offered, by name."""
     return {name: method for name, method in methods_of(agent).items() if method.offered}
+
+
+def declares_state(agent: type[Agent]) -> bool:
+    """Return whether an agent class keeps a state between its calls."""
+    return isinstance(getattr(agent, "state", None), BaseModel)
+
+
+def state_of(agent: Agent) -> BaseModel | None:
+    """Return the state that an agent keeps between its calls, or None if its class declares none."""
+    state = vars(agent).get("state")
+    return state if isinstance(state, BaseModel) else None
 
 
 def system_prompt_of(agent: type) -> str | None:

@@ -1,66 +1,31 @@
 """The turn loop: ask the model, run the tools that it calls, check its answer, send it back if it will not do.
 
-The loop's whole state is its `Progress`, so that another process can go on from any point of it.
+The loop's whole state is its `Progress`, so that another process can go on from any point of it. What was said in
+earlier calls comes from the instance's memory, and what is said in this one goes there once, at the end.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from activities import model, strategy
-from activities.agent import Agent, system_prompt_of, tools_of
-from activities.call import calling_tool, current_call
-from activities.contract import Usage, clip, explain
-from activities.errors import (
-    AnswerInvalid,
-    DeclarationError,
-    ModelUnavailable,
-    ScriptExhausted,
-    SettingInvalid,
-    TurnLimit,
-)
+from activities.agent import Agent, state_of, system_prompt_of
+from activities.call import current_call
+from activities.compaction import Window, compact
+from activities.contract import clip, explain
+from activities.errors import AnswerInvalid, ContextTooLong, TurnLimit
+from activities.memory import InThisProcess, Memory, Nothing
 from activities.method import Method
-from activities.schema import ANSWER_TOOL, Schema, description_of
-from activities.template import as_text, render
-
-Message = dict[str, Any]
-
-TOOL_RESULT_LIMIT = 50_000
-"""Characters of one tool result that the model is shown."""
-
-
-class Progress(BaseModel):
-    """How far a call has come. It travels as heartbeat details, and the next attempt starts from it."""
-
-    messages: list[Message] = []
-    """What was said since the user prompt."""
-    tools_done: list[str] = []
-    usage: Usage = Usage()
-    rejections: int = 0
-    """How many answers were sent back."""
-    failures: int = 0
-    """How many attempts ended in an error; a worker's death is none."""
-
-
-_progress: ContextVar[Progress | None] = ContextVar("progress", default=None)
-
-
-@contextmanager
-def accounting_to(progress: Progress) -> Iterator[None]:
-    """Count what prompts use that are asked inside, by a task or by a tool, as used by this call."""
-    token = _progress.set(progress)
-    try:
-        yield
-    finally:
-        _progress.reset(token)
+from activities.progress import Progress, accounting_to, current_progress
+from activities.schema import ANSWER_TOOL
+from activities.template import render
+from activities.toolbox import Toolbox
+from activities.transcript import Entry, Message, Transcript
 
 
 async def answer_in_process(agent: Agent, method: Method[..., Any], arguments: dict[str, Any]) -> Any:
@@ -69,16 +34,14 @@ async def answer_in_process(agent: Agent, method: Method[..., Any], arguments: d
     The agent remembers what was said for as long as it lives; a prompt that is asked from inside another one starts
     afresh, as its messages can't stand between a tool call and its result.
     """
-    outer, progress = _progress.get(), Progress()
-    history = [] if outer is not None else agent.conversation
-    loop = TurnLoop(agent, method, arguments, progress, history=list(history))
+    outer, progress = current_progress(), Progress()
+    forgets = outer is not None or not method.options.memory
+    memory: Memory = Nothing() if forgets else InThisProcess(agent.transcript)
     try:
-        value = await loop.run()
+        return await TurnLoop(agent, method, arguments, progress, memory).run()
     finally:
         if outer is not None:
             outer.usage += progress.usage
-    history.extend(loop.said())
-    return value
 
 
 @dataclass(frozen=True)
@@ -97,8 +60,7 @@ class TurnLoop:
         method: Method[..., Any],
         arguments: dict[str, Any],
         progress: Progress,
-        *,
-        history: Sequence[Message] = (),
+        memory: Memory,
         record: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare to answer, or to go on answering.
@@ -108,21 +70,21 @@ class TurnLoop:
             method: The prompt.
             arguments: Its arguments by name, as their types.
             progress: Empty, or what an earlier attempt left.
-            history: What was said in earlier calls.
+            memory: Where earlier calls are found, and this one goes.
             record: Called whenever there is progress that must not be lost.
         """
         self.agent = agent
         self.method = method
         self.progress = progress
-        self.history = history
+        self.memory = memory
         self.record = record
         self.request: Message = {"role": "user", "content": render(method.docstring, arguments)}
-        self.tools = tools_of(type(agent))
-        self.tool_schemas = [tool_schema(name, tool) for name, tool in self.tools.items()]
+        self.toolbox = Toolbox(agent)
         self.model = vars(agent).get("model") or method.options.model or agent.model or model.default_model()
+        self.history = Transcript()
 
     async def run(self) -> Any:
-        """Return the answer, as its type.
+        """Return the answer, as its type, once the memory has what was said.
 
         Raises:
             AnswerInvalid: No answer of the type came within the number of re-asks.
@@ -130,30 +92,67 @@ class TurnLoop:
             ModelRefused, ModelUnavailable: See `model.ask`.
         """
         with accounting_to(self.progress):
+            already_committed = await self._recall()
             while True:
                 outcome = await self._digest(self._undigested() or await self._next_turn())
                 if outcome is not None:
-                    return outcome.value
+                    break
+            if not already_committed:
+                await self._commit()
+            return outcome.value
 
-    def said(self) -> list[Message]:
+    async def _recall(self) -> bool:
+        """Take up what is remembered; return whether an earlier attempt ended after it had committed this call."""
+        recalled = await self.memory.recall()
+        self.history = recalled.transcript
+        self._state_before = recalled.state
+        saved = recalled.state if self.progress.state is None else self.progress.state
+        if saved is not None and (state := state_of(self.agent)) is not None:
+            vars(self.agent)["state"] = type(state).model_validate(saved)
+        if recalled.committed is None:
+            return False
+        entries = recalled.committed[1:]
+        while entries and entries[-1].get("content") == _ACCEPTED:
+            entries.pop()
+        self.progress.entries = entries
+        return True
+
+    async def _commit(self) -> None:
+        state = self._dumped_state()
+        changed = state if state != self._state_before else None
+        self.record()
+        await self.memory.commit(self.history.next, self.said(), self.progress.heard, changed)
+
+    def _dumped_state(self) -> Any:
+        state = state_of(self.agent)
+        return None if state is None else state.model_dump(mode="json")
+
+    def said(self) -> list[Entry]:
         """Return what this call adds to the conversation: complete, every tool call with its result."""
-        last = next(message for message in reversed(self.progress.messages) if message["role"] == "assistant")
+        last = next(entry for entry in reversed(self.progress.entries) if entry.get("role") == "assistant")
         answered = self._results_after(last)
-        accepted = [_tool_message(call, "accepted") for call in _calls_of(last) if call["id"] not in answered]
-        return [self.request, *self.progress.messages, *accepted]
+        accepted = [_tool_message(call, _ACCEPTED) for call in _calls_of(last) if call["id"] not in answered]
+        # A tell's text is in the conversation already.
+        entries = [{"role": "user", "told": e["told"]} if "told" in e else e for e in self.progress.entries]
+        return [self.request, *entries, *accepted]
+
+    def _transcript(self) -> Transcript:
+        return self.history.plus([self.request, *self.progress.entries])
 
     async def _next_turn(self) -> Message:
-        turns = sum(message["role"] == "assistant" for message in self.progress.messages)
+        turns = self._turns()
         limit = self.method.options.turns or self.agent.max_turns
         if turns >= limit:
             raise TurnLimit(
                 f"{self._where()} took {turns} turns without giving an answer. "
                 "Raise max_turns, or make the task smaller."
             )
-        reply = await strategy.ask(self._question(), self.method.answer, self._strategy())
+        await self._hear()
+        await self._compact()
+        reply = await self._ask()
         message = _with_call_ids(reply.message, {call["id"] for call in self._calls_so_far()}, turns)
         self.progress.usage += reply.usage
-        self.progress.messages.append(message)
+        self.progress.entries.append(message)
         if reply.finish_reason == "length" and not message.get("tool_calls"):
             told = "Your answer was cut off at the token limit. Give a shorter one."
             self._reject(_text_of(message), told, mend="Raise max_tokens, or ask for less.")
@@ -161,53 +160,96 @@ class TurnLoop:
             self.record()
         return message
 
+    async def _hear(self) -> None:
+        """Take in what people told the agent meanwhile."""
+        tells = await self.memory.tells()
+        for number in range(self.progress.heard, len(tells)):
+            self.progress.entries.append({"role": "user", "content": tells[number], "told": number})
+            self.progress.heard += 1
+
+    async def _compact(self, *, force: bool = False) -> bool:
+        """Make the conversation shorter if it has to be; return whether it became so."""
+        window = Window(
+            model=self.model,
+            tokens=self.agent.context_window or await model.context_window(self.model),
+            summariser=self.agent.compaction_model or self.model,
+            parameters=self._parameters(),
+        )
+        notes, usage = await compact(
+            self._transcript(), self.history.next, self._opening(), self.toolbox.schemas, window, force=force
+        )
+        if notes:
+            self.progress.usage += usage
+            self.progress.entries.extend(notes)
+            self.record()
+        return bool(notes)
+
+    async def _ask(self) -> model.Answer:
+        """Ask the model; if the conversation is too long for it after all, compact it and ask once more."""
+        try:
+            return await strategy.ask(self._question(), self.method.answer, self._strategy())
+        except ContextTooLong:
+            if not await self._compact(force=True):
+                raise
+        try:
+            return await strategy.ask(self._question(), self.method.answer, self._strategy())
+        except ContextTooLong as error:
+            raise ContextTooLong(
+                f"{self._where()}: {error} It was compacted, and is still too long. Use a model with a larger "
+                "window, or give smaller arguments and tool results."
+            ) from None
+
     def _calls_so_far(self) -> Iterator[Message]:
-        for message in (*self.history, *self.progress.messages):
-            yield from _calls_of(message)
+        for _, entry in self._transcript().numbered:
+            yield from _calls_of(entry)
 
     def _results_after(self, message: Message) -> set[str]:
         """Return the ids of the tool calls that were answered after a message."""
-        messages = self.progress.messages
-        start = next(index for index, other in enumerate(messages) if other is message)
-        return {result["tool_call_id"] for result in messages[start:] if result["role"] == "tool"}
+        entries = self.progress.entries
+        start = next(index for index, other in enumerate(entries) if other is message)
+        return {result["tool_call_id"] for result in entries[start:] if result.get("role") == "tool"}
+
+    def _turns(self) -> int:
+        return sum(entry.get("role") == "assistant" for entry in self.progress.entries)
+
+    def _opening(self) -> list[Message]:
+        system = system_prompt_of(type(self.agent))
+        return [{"role": "system", "content": system}] if system else []
 
     def _question(self) -> model.Question:
-        system = system_prompt_of(type(self.agent))
-        opening = [{"role": "system", "content": system}] if system else []
+        return model.Question(
+            model=self.model,
+            messages=[*self._opening(), *self._transcript().messages()],
+            tools=self.toolbox.schemas,
+            parameters=self._parameters(),
+        )
+
+    def _parameters(self) -> dict[str, Any]:
         settings = {
             "temperature": self.agent.temperature,
             "max_tokens": self.agent.max_tokens,
             "api_base": self.agent.api_base,
             "timeout": self.agent.request_timeout,
         }
-        return model.Question(
-            model=self.model,
-            messages=[*opening, *self.history, self.request, *self.progress.messages],
-            tools=self.tool_schemas,
-            parameters={
-                **{name: value for name, value in settings.items() if value is not None},
-                **self.agent.parameters,
-            },
-        )
+        return {**{name: value for name, value in settings.items() if value is not None}, **self.agent.parameters}
 
     def _strategy(self) -> str | None:
         return self.method.options.strategy or self.agent.strategy
 
     def _undigested(self) -> Message | None:
         """Return the last model answer if something is still to be done with it, as after a crash."""
-        messages = self.progress.messages
-        last = max((i for i, m in enumerate(messages) if m["role"] == "assistant"), default=None)
-        if last is None:
+        spoken = [entry for entry in self.progress.entries if "note" not in entry]
+        message = next((entry for entry in reversed(spoken) if entry["role"] == "assistant"), None)
+        if message is None:
             return None
-        message = messages[last]
         if calls := _calls_of(message):
             answered = self._results_after(message)
             return message if any(call["id"] not in answered for call in calls) else None
-        return message if message is messages[-1] else None
+        return message if message is spoken[-1] else None
 
     async def _digest(self, message: Message) -> Accepted | None:
         """Do what a model answer asks for: run its tools, or take it as the final answer."""
-        if message is not self.progress.messages[-1] and not _calls_of(message):
+        if message is not self.progress.entries[-1] and not _calls_of(message):
             return None
         answered = self._results_after(message)
         final = None
@@ -215,7 +257,7 @@ class TurnLoop:
             if call["id"] in answered:
                 continue
             if call["function"]["name"] != ANSWER_TOOL:
-                self._answer_call(call, await self._use_tool(number, call))
+                await self._use_tool(call, number)
             elif final is None:
                 final = call
             else:
@@ -224,8 +266,16 @@ class TurnLoop:
             return self._judge(final["function"]["arguments"], final)
         return None if _calls_of(message) else self._judge(_text_of(message), None)
 
+    async def _use_tool(self, call: Message, number: int) -> None:
+        result, done = await self.toolbox.use(call, self._turns(), number)
+        if done:
+            name = call["function"]["name"]
+            self.progress.tools_done = list(dict.fromkeys([*self.progress.tools_done, name]))
+        self.progress.state = self._dumped_state()
+        self._answer_call(call, result)
+
     def _answer_call(self, call: Message, result: str) -> None:
-        self.progress.messages.append(_tool_message(call, result))
+        self.progress.entries.append(_tool_message(call, result))
         self.record()
 
     def _judge(self, text: str, call: Message | None) -> Accepted | None:
@@ -272,40 +322,10 @@ class TurnLoop:
                 f"{self._wanted_type()}: {(problem or told).rstrip('.')}. Last answer: {clip(text, 500)} {mend}"
             )
         self.progress.rejections += 1
-        self.progress.messages.append(
+        self.progress.entries.append(
             _tool_message(call, f"Error: {told}") if call else {"role": "user", "content": told}
         )
         self.record()
-
-    async def _use_tool(self, number: int, call: Message) -> str:
-        """Run a tool that the model called; whatever goes wrong is told to the model."""
-        name = call["function"]["name"]
-        tool = self.tools.get(name)
-        if tool is None:
-            return f"Error: there is no tool '{name}'. The tools are: {', '.join(self.tools) or 'none'}."
-        try:
-            arguments = tool.arguments.validate_json(call["function"]["arguments"] or "{}")
-        except ValidationError as error:
-            return f"Error: the arguments of {name} do not fit: {explain(error)}."
-        except Exception as error:  # a validator of the user's that fails
-            return f"Error: the arguments of {name} do not fit: {type(error).__name__}: {error}."
-        turn = sum(message["role"] == "assistant" for message in self.progress.messages)
-        limit = asyncio.timeout(tool.options.timeout)
-        try:
-            async with limit:
-                with calling_tool(turn, number):
-                    value = await _invoke(self.agent, name, arguments)
-            result = "done" if value is None else as_text(value)
-        except _NOT_FOR_THE_MODEL:
-            raise
-        except (Exception, SystemExit, asyncio.CancelledError) as error:
-            if limit.expired():
-                return f"Error: {name} took longer than {tool.options.timeout:g} seconds and was given up."
-            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
-                raise
-            return clip(f"Error: {name} failed: {type(error).__name__}: {error}", TOOL_RESULT_LIMIT)
-        self.progress.tools_done = list(dict.fromkeys([*self.progress.tools_done, name]))
-        return clip(result, TOOL_RESULT_LIMIT)
 
     def _where(self) -> str:
         call = current_call()
@@ -319,26 +339,7 @@ class TurnLoop:
         return f" as {returns.__name__ if isinstance(returns, type) else returns}"
 
 
-_NOT_FOR_THE_MODEL = (ModelUnavailable, ScriptExhausted, SettingInvalid, DeclarationError)
-"""What a prompt may raise that runs as a tool, and that the model which called it can do nothing about."""
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-async def _invoke(agent: Agent, name: str, arguments: dict[str, Any]) -> Any:
-    """Run an agent's method here; one that is overridden further down the class runs as overridden."""
-    return await getattr(agent, name)(**arguments)
-
-
-def tool_schema(name: str, tool: Method[..., Any]) -> Schema:
-    """Describe a tool as a model is told of it."""
-    parameters = tool.arguments.json_schema()
-    parameters.pop("title", None)
-    function = {"name": name, "description": description_of(tool.docstring), "parameters": parameters}
-    return {"type": "function", "function": function}
+_ACCEPTED = "accepted"
 
 
 def _calls_of(message: Message) -> Sequence[Message]:

@@ -63,6 +63,10 @@ class CallRequest(BaseModel, Generic[A]):
     run_id: str
     """The first run of the workflow's chain: it stays the same when the run continues as new."""
     model: str | None = None
+    conversation: str | None = None
+    """The workflow id of the instance's conversation; None if the call is to remember nothing."""
+    owner: str = ""
+    """The run that the conversation ends with, by its first run id; empty if it outlives the run."""
     arguments: A
 
 
@@ -104,3 +108,58 @@ def _explain_one(detail: Any, skip: tuple[str, ...]) -> str:
         where = where[1:]
     place = f"'{'.'.join(where)}': " if where else ""
     return f"{place}{detail['msg'].removeprefix('Value error, ')}"
+
+
+CONVERSATION = "conversation"
+"""The workflow type of an instance's memory; its id is `<workflow id>/<instance>`."""
+
+CONVERSATION_KEEPER = "conversation_keeper"
+"""The workflow type of the child of a run that ends the run's conversations, however the run ends."""
+
+RUN_GOES_ON_ACTIVITY = "run_goes_on"
+"""The local activity by which a keeper asks whether its run has ended or only continued as new."""
+
+END_CONVERSATIONS_ACTIVITY = "end_conversations"
+"""The local activity by which a keeper ends its run's conversations."""
+
+
+class Recollection(BaseModel):
+    """What a conversation tells the call that is about to go on with it."""
+
+    owner: str
+    """The run that it belongs to, by its first run id; empty if it belongs to no run."""
+    ended: bool
+    packed: str
+    """What the model is to be shown of it, as `Transcript.pack` writes it."""
+    state: Any = None
+    committed: list[dict[str, Any]] | None = None
+    """The entries of the step that asks, if it was committed before: by an attempt that died afterwards."""
+
+
+class Commit(BaseModel):
+    """What a call adds to its instance's conversation. It is added once, however often it is sent."""
+
+    owner: str
+    step: str
+    base: int
+    """The number that the first entry has if nothing was added meanwhile."""
+    entries: list[dict[str, Any]]
+    heard: int = 0
+    """How many of the waiting tells are among the entries."""
+    state: Any = None
+    """The agent's state; None if it did not change."""
+
+
+class TranscriptPage(BaseModel):
+    """A part of a transcript, in order."""
+
+    entries: list[dict[str, Any]]
+    next: int | None
+    """What to ask for `after` to read on; None at the end."""
+    earlier_run: str | None
+    """The run id under which what was said before can be read; None if this is the beginning."""
+
+
+def conversation_id(workflow_id: str, instance: str) -> str:
+    """Return the workflow id of the conversation of an instance of a run."""
+    return f"{workflow_id}/{instance}"

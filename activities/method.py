@@ -41,6 +41,7 @@ class Options:
     turns: int | None = None
     reasks: int | None = None
     strategy: str | None = None
+    memory: bool = True
 
 
 class Method(Generic[P, R]):

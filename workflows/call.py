@@ -16,7 +16,8 @@ from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue, RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError, is_cancelled_exception
 
-from activities.contract import HEARTBEAT_TIMEOUT_S, PAYLOAD_LIMIT, explain, method_name
+from activities.agent import Agent, declares_state
+from activities.contract import HEARTBEAT_TIMEOUT_S, PAYLOAD_LIMIT, conversation_id, explain, method_name
 from activities.method import Method
 from workflows.errors import CallFailed, ClaimEnded, TooLarge
 from workflows.pool import Pool
@@ -90,10 +91,10 @@ class Call(Generic[R]):
     """One use of an agent method. Nothing happens until it is awaited; awaited again, it gives the same result."""
 
     def __init__(
-        self, agent: str, role: str, method: Method[..., R], arguments: Mapping[str, Any], target: Target
+        self, agent: type[Agent], pool: Pool, method: Method[..., R], arguments: Mapping[str, Any], target: Target
     ) -> None:
         self.agent = agent
-        self.role = role
+        self.pool = pool
         self.method = method
         self.arguments = arguments
         self.step = current_scope().next_step()
@@ -113,17 +114,26 @@ class Call(Generic[R]):
     @property
     def name(self) -> str:
         """The activity type."""
-        return method_name(self.agent, self.method.name)
+        return method_name(self.agent.__name__, self.method.name)
 
     @property
     def queue(self) -> str:
         """The task queue: the method's own, or the class's for tools."""
-        return self.agent if self.method.kind == "tool" else self.name
+        return self.agent.__name__ if self.method.kind == "tool" else self.name
+
+    @property
+    def _remembers(self) -> bool:
+        """Whether the instance's conversation has to do with this call."""
+        if self.method.kind == "prompt":
+            return self.method.options.memory
+        return declares_state(self.agent)
 
     async def _make(self) -> R:
         run = Run.current()
         with self._scope.child(self.step) as scope:
             async with self._target.claimed(scope) as instance, run.calling(self.queue):
+                if self._remembers:
+                    await run.keep_conversations()
                 payload = self._encode(run, instance)
                 await run.room_for(len(payload.data))
                 reply = await _not_resumed_after_cancel(lambda: self._execute(payload, instance))
@@ -160,7 +170,9 @@ class Call(Generic[R]):
             step=self.step,
             workflow_id=workflow.info().workflow_id,
             run_id=workflow.info().first_execution_run_id,
-            model=run.options.model_of(self.role, self.name),
+            model=run.options.model_of(self.pool.role, self.name),
+            conversation=self._conversation(instance) if self._remembers else None,
+            owner="" if self.pool.named else workflow.info().first_execution_run_id,
             arguments=dict(self.arguments),
         )
         try:
@@ -174,6 +186,11 @@ class Call(Generic[R]):
                 "Put it into a file of the workspace and pass the path."
             )
         return Payload(metadata={"encoding": b"json/plain"}, data=data)
+
+    def _conversation(self, instance: str) -> str:
+        """Return the conversation's workflow id: an instance that was given its name keeps it from run to run."""
+        belongs_to = self.agent.__name__ if self.pool.named else workflow.info().workflow_id
+        return conversation_id(belongs_to, instance)
 
     def _largest_argument(self) -> str:
         return max(self.arguments, key=lambda name: len(repr(self.arguments[name])), default="")

@@ -29,7 +29,7 @@ from activities.errors import ResultInvalid
 from workflows.errors import ChoreographyInvalid, InputInvalid, TooLarge, tell
 from workflows.options import Options
 from workflows.pool import Pool
-from workflows.role import Role
+from workflows.role import Role, pool_of
 from workflows.run import Run
 from workflows.scope import Scope, inside
 
@@ -127,9 +127,12 @@ class Choreography(Generic[P, R]):
     def cast(self, options: Options) -> dict[str, Role]:
         """Make the roles of a run, each with its pool."""
         return {
-            role: Role(agent, Pool(role, _instances(role, options.instances.get(role, self.pools[role]))))
+            role: Role(agent, self._pool(role, options.instances.get(role, self.pools[role])))
             for role, agent in self.roles.items()
         }
+
+    def _pool(self, role: str, size: PoolSize) -> Pool:
+        return Pool(role, _instances(role, size), named=not isinstance(size, int))
 
     def _decode_one(self, name: str, hint: Any, value: Any) -> Any:
         where = f"the input '{name}'" if name in self.inputs else f"'{name}'"
@@ -196,7 +199,9 @@ async def _perform(run: Run, choreography: Choreography[Any, Any], payloads: Seq
     try:
         inputs, run.options = choreography.decode(payloads)
         with inside(Scope()):
-            value = await choreography.function(**inputs, **choreography.cast(run.options))
+            roles = choreography.cast(run.options)
+            run.pools = [pool_of(role) for role in roles.values()]
+            value = await choreography.function(**inputs, **roles)
         return choreography.encode(value)
     except (Exception, SystemExit, asyncio.CancelledError) as error:  # a SystemExit would end the whole worker
         was_cancelled = isinstance(error, asyncio.CancelledError) and workflow.cancellation_reason() is not None

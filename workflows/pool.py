@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Hashable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -37,10 +37,20 @@ class Waiter:
 class Pool:
     """The instances of a role, each doing one thing at a time."""
 
-    def __init__(self, role: str, instances: Sequence[str]) -> None:
+    def __init__(self, role: str, instances: Sequence[str], *, named: bool = False) -> None:
+        """Make a pool.
+
+        Args:
+            role: The parameter of the choreography.
+            instances: Their names.
+            named: Whether whoever wrote the choreography chose the names; such instances outlive the run.
+        """
         self.role = role
         self.instances = tuple(instances)
+        self.named = named
         self.holders: dict[str, Scope] = {}
+        self.last_on: dict[Hashable, str] = {}
+        """Which instance last worked on what, by the keys of scatters."""
         self._free = deque(instances)
         self._waiters: deque[Waiter] = deque()
 
@@ -48,14 +58,19 @@ class Pool:
         return len(self.instances)
 
     @asynccontextmanager
-    async def claimed(self, scope: Scope, only: str | None = None) -> AsyncIterator[str]:
-        """Hold an instance: the one that has been free longest, or the one that is named.
+    async def claimed(self, scope: Scope, only: str | None = None, prefer: str | None = None) -> AsyncIterator[str]:
+        """Hold an instance: the one that is preferred, if it is free, else the one that has been free longest.
+
+        Args:
+            scope: Who claims it.
+            only: The one instance that will do.
+            prefer: The one that is taken if it is free.
 
         Raises:
             ClaimCycle: The instance could never be had.
             UnknownInstance: There is none of that name.
         """
-        name = await self._claim(scope, only)
+        name = await self._claim(scope, only, prefer)
         scope.holds.append(name)
         try:
             yield name
@@ -63,14 +78,14 @@ class Pool:
             scope.holds.remove(name)
             self._release(name)
 
-    async def _claim(self, scope: Scope, only: str | None) -> str:
+    async def _claim(self, scope: Scope, only: str | None, prefer: str | None) -> str:
         if only is not None and only not in self.instances:
             raise UnknownInstance(
                 f"The role '{self.role}' has no instance '{only}' in this run; it has {', '.join(self.instances)}."
             )
         free = self._free if only is None else [name for name in self._free if name == only]
         if free:
-            name = free[0]
+            name = prefer if prefer is not None and prefer in free else free[0]
             self._free.remove(name)
             self.holders[name] = scope
             return name

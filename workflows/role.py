@@ -26,7 +26,7 @@ class Role:
         return self._pool.role
 
     def __getattr__(self, name: str) -> Callable[..., Call[Any]]:
-        return _caller(self._agent, self._pool.role, name, Anyone(self._pool))
+        return _caller(self._agent, self._pool, name, Anyone(self._pool))
 
     def __repr__(self) -> str:
         return f"<role {self.name}: {self._agent.__name__}, {len(self._pool)} instances>"
@@ -35,14 +35,14 @@ class Role:
 class Instance:
     """One instance of a role."""
 
-    def __init__(self, agent: type[Agent], role: str, name: str, target: Target) -> None:
+    def __init__(self, agent: type[Agent], pool: Pool, name: str, target: Target) -> None:
         self._agent = agent
-        self._role = role
+        self._pool = pool
         self._target = target
         self.name = name
 
     def __getattr__(self, name: str) -> Callable[..., Call[Any]]:
-        return _caller(self._agent, self._role, name, self._target)
+        return _caller(self._agent, self._pool, name, self._target)
 
     def __repr__(self) -> str:
         return f"<instance {self.name}: {self._agent.__name__}>"
@@ -62,13 +62,13 @@ def instance(role: A, name: str) -> A:
     """
     if not isinstance(role, Role):
         return role
-    return cast("A", Instance(role._agent, role.name, name, Anyone(role._pool, name)))
+    return cast("A", Instance(role._agent, role._pool, name, Anyone(role._pool, name)))
 
 
 def held_instance(role: Role, name: str) -> tuple[Any, Held]:
     """Return an instance that is claimed, for a body to use, and the claim by which to end that use."""
     held = Held(name)
-    return Instance(role._agent, role.name, name, held), held
+    return Instance(role._agent, role._pool, name, held), held
 
 
 def pool_of(role: Role) -> Pool:
@@ -76,16 +76,16 @@ def pool_of(role: Role) -> Pool:
     return role._pool
 
 
-def _caller(agent: type[Agent], role: str, name: str, target: Target) -> Callable[..., Call[Any]]:
+def _caller(agent: type[Agent], pool: Pool, name: str, target: Target) -> Callable[..., Call[Any]]:
     methods = methods_of(agent)
     if name not in methods:
         raise UnknownMethod(
-            f"The role '{role}' has no method '{name}': {agent.__name__} has {', '.join(methods) or 'none'}. "
+            f"The role '{pool.role}' has no method '{name}': {agent.__name__} has {', '.join(methods) or 'none'}. "
             "In a choreography only agent methods (@prompt, @task, @tool) can be used."
         )
     method = methods[name]
 
     def call(*args: Any, **kwargs: Any) -> Call[Any]:
-        return Call(agent.__name__, role, method, method.check(method.bind(args, kwargs)), target)
+        return Call(agent, pool, method, method.check(method.bind(args, kwargs)), target)
 
     return call

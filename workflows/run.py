@@ -10,11 +10,12 @@ from datetime import datetime, timedelta
 
 from pydantic import BaseModel
 from temporalio import workflow
-from temporalio.common import RetryPolicy
+from temporalio.common import RetryPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import FailureError
 
-from activities.contract import UNSERVED_ACTIVITY, Usage
+from activities.contract import CONVERSATION_KEEPER, UNSERVED_ACTIVITY, Usage, conversation_id
 from workflows.options import Options
+from workflows.pool import Pool
 
 CALLS_IN_FLIGHT = 90
 """Calls that one run has in the queues at a time. A default server fails a workflow task during which more than 100
@@ -69,6 +70,7 @@ class Run:
 
     def __init__(self) -> None:
         self.options = Options()
+        self.pools: list[Pool] = []
         self._in_flight = asyncio.Semaphore(CALLS_IN_FLIGHT)
         self._queues: dict[str, _Queue] = {}
         self._calls = 0
@@ -77,6 +79,7 @@ class Run:
         self._task_at = -1
         self._task_bytes = 0
         self._watching: asyncio.Task[None] | None = None
+        self._keeper: asyncio.Future[None] | None = None
         self._shows_waits = False
 
     @staticmethod
@@ -130,6 +133,27 @@ class Run:
                 self._task_bytes += size
                 return
             await workflow.sleep(0.01)
+
+    async def keep_conversations(self) -> None:
+        """See to it, before the first of them is begun, that the run's conversations end when the run has ended."""
+        if self._keeper is None:
+            self._keeper = asyncio.ensure_future(self._start_keeper())
+        await asyncio.shield(self._keeper)
+
+    async def _start_keeper(self) -> None:
+        info = workflow.info()
+        conversations = [
+            conversation_id(info.workflow_id, name) for pool in self.pools if not pool.named for name in pool.instances
+        ]
+        _ = await workflow.start_child_workflow(  # it is never awaited: it ends after the run
+            CONVERSATION_KEEPER,
+            args=[info.first_execution_run_id, conversations],
+            id=f"{info.workflow_id}/conversations",
+            parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
+            # One of an earlier run that has not ended its work yet.
+            id_reuse_policy=WorkflowIDReusePolicy.TERMINATE_IF_RUNNING,
+            static_summary="ends the conversations of the run when the run has ended",
+        )
 
     def used(self, usage: Usage) -> None:
         """Add what a call used to the run's account."""

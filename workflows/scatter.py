@@ -6,7 +6,7 @@ reviews = await scatter(modules, reviewer, lambda r, m: r.review_module(m.module
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Literal, TypeVar, get_args, overload
 
@@ -21,16 +21,34 @@ R = TypeVar("R")
 
 OnError = Literal["raise", "collect"]
 Body = Callable[[A, T], Awaitable[R]]
+Group = tuple[Iterable[Any], Any, Callable[[Any, Any], Awaitable[R]]]
 
 
-@overload
-async def scatter(items: Iterable[T], pool: A, body: Body[A, T, R], *, on_error: Literal["raise"] = ...) -> list[R]: ...
 @overload
 async def scatter(
-    items: Iterable[T], pool: A, body: Body[A, T, R], *, on_error: Literal["collect"]
+    items: Iterable[T],
+    pool: A,
+    body: Body[A, T, R],
+    *,
+    key: Callable[[T], Hashable] | None = ...,
+    on_error: Literal["raise"] = ...,
+) -> list[R]: ...
+@overload
+async def scatter(
+    items: Iterable[T],
+    pool: A,
+    body: Body[A, T, R],
+    *,
+    key: Callable[[T], Hashable] | None = ...,
+    on_error: Literal["collect"],
 ) -> list[R | ItemFailed]: ...
 async def scatter(
-    items: Iterable[T], pool: A, body: Body[A, T, R], *, on_error: OnError = "raise"
+    items: Iterable[T],
+    pool: A,
+    body: Body[A, T, R],
+    *,
+    key: Callable[[T], Hashable] | None = None,
+    on_error: OnError = "raise",
 ) -> list[R] | list[R | ItemFailed]:
     """Do the same for every item: claim an instance, run the body with it, release it.
 
@@ -40,6 +58,8 @@ async def scatter(
             test any object with the right methods, which then works on one item at a time.
         body: Gets an instance and an item; returns something to await: a bare call, or a coroutine that may call its
             instance several times and other roles as well.
+        key: What an item is about. It goes to the instance that last worked on the same key, if that is free: a fix
+            goes back to its author, who remembers.
         on_error: `raise` cancels what is still running at the first error, waits for it, and raises. `collect` goes on
             and returns the error in the item's place.
 
@@ -51,14 +71,14 @@ async def scatter(
         ClaimCycle: A claim could never be granted.
     """
     scope = current_scope()
-    return await _Scatter(list(items), pool, body, on_error, scope, scope.next_step()).run()
+    return await _Scatter(list(items), pool, body, on_error, scope, scope.next_step(), key).run()
 
 
-async def fan_out(
-    groups: Iterable[tuple[Iterable[Any], Any, Callable[[Any, Any], Awaitable[R]]]],
-    *,
-    on_error: OnError = "raise",
-) -> list[list[R]]:
+@overload
+async def fan_out(groups: Iterable[Group[R]], *, on_error: Literal["raise"] = ...) -> list[list[R]]: ...
+@overload
+async def fan_out(groups: Iterable[Group[R]], *, on_error: Literal["collect"]) -> list[list[R | ItemFailed]]: ...
+async def fan_out(groups: Iterable[Group[Any]], *, on_error: OnError = "raise") -> list[list[Any]]:
     """Run several scatters at the same time.
 
     Args:
@@ -84,6 +104,7 @@ class _Scatter:
         on_error: OnError,
         scope: Scope,
         step: str,
+        key: Callable[[Any], Hashable] | None = None,
     ) -> None:
         if on_error not in get_args(OnError):
             raise ValueError(f"on_error={on_error!r} is none of {', '.join(get_args(OnError))}")
@@ -93,6 +114,7 @@ class _Scatter:
         self.on_error = on_error
         self.scope = scope
         self.step = step
+        self.key = key
         self.results: list[Any] = [None] * len(items)
         self._todo = iter(range(len(items)))
 
@@ -106,7 +128,8 @@ class _Scatter:
         for index in self._todo:
             title = label(self.items[index])
             with scope.child(f"{self.step}.{index + 1}", title) as item_scope, inside(item_scope):
-                async with _claimed(self.pool, item_scope) as (worker, name):
+                about = self.key(self.items[index]) if self.key else None
+                async with _claimed(self.pool, item_scope, about) as (worker, name):
                     self.results[index] = await self._one(worker, name, index, title)
 
     async def _one(self, worker: Any, name: str, index: int, title: str) -> Any:
@@ -121,8 +144,11 @@ class _Scatter:
 
 
 @asynccontextmanager
-async def _claimed_instance(role: Role, scope: Scope) -> Any:
-    async with pool_of(role).claimed(scope) as name:
+async def _claimed_instance(role: Role, scope: Scope, about: Hashable) -> Any:
+    pool = pool_of(role)
+    async with pool.claimed(scope, prefer=pool.last_on.get(about)) as name:
+        if about is not None:
+            pool.last_on[about] = name
         worker, held = held_instance(role, name)
         try:
             yield worker, name
@@ -137,8 +163,8 @@ async def _the_object_itself(worker: Any) -> Any:
     yield worker, str(getattr(worker, "name", type(worker).__name__))
 
 
-def _claimed(pool: Any, scope: Scope) -> AbstractAsyncContextManager[tuple[Any, str]]:
-    return _claimed_instance(pool, scope) if isinstance(pool, Role) else _the_object_itself(pool)
+def _claimed(pool: Any, scope: Scope, about: Hashable) -> AbstractAsyncContextManager[tuple[Any, str]]:
+    return _claimed_instance(pool, scope, about) if isinstance(pool, Role) else _the_object_itself(pool)
 
 
 async def _together(coroutines: Sequence[Coroutine[Any, Any, R]]) -> list[R]:

@@ -23,10 +23,13 @@ from activities.agent import methods_of
 from activities.contract import CHOREOGRAPHY_QUEUE, method_name
 from activities.converter import data_converter
 from activities.errors import AgentError
+from activities.memory import keeper_activities
 from activities.queues import unserved_queues
 from workflows.choreography import Choreography
+from workflows.conversation import Conversation
 from workflows.discovery import Offer, discover, own_modules
 from workflows.errors import ChoreographyError, tell
+from workflows.keeper import ConversationKeeper
 
 DEFAULT_CONCURRENCY = 100
 
@@ -157,8 +160,8 @@ def _choreography_worker(client: Client, settings: Settings) -> Worker:
         return Worker(
             client,
             task_queue=CHOREOGRAPHY_QUEUE,
-            workflows=[choreography.workflow for choreography in settings.choreographies],
-            activities=[unserved_queues(client)],
+            workflows=[*(made.workflow for made in settings.choreographies), Conversation, ConversationKeeper],
+            activities=[unserved_queues(client), *keeper_activities(client)],
             no_remote_activities=True,
             workflow_runner=_sandbox(settings.choreographies),
             # The tasks of a worker that was killed wait for this long before another one gets them.

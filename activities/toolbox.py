@@ -1,0 +1,86 @@
+"""An agent's tools as its model sees and calls them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from pydantic import ValidationError
+
+from activities.agent import Agent, tools_of
+from activities.call import calling_tool
+from activities.contract import explain
+from activities.errors import DeclarationError, ModelUnavailable, ScriptExhausted, SettingInvalid
+from activities.method import Method
+from activities.schema import Schema, description_of
+from activities.template import as_text
+from activities.transcript import Message, shortened
+
+RESULT_LIMIT = 20_000
+"""Characters of one tool result that a model is shown; of a longer one head and tail, with how much is missing."""
+
+_NOT_FOR_THE_MODEL = (ModelUnavailable, ScriptExhausted, SettingInvalid, DeclarationError)
+"""What a prompt may raise that runs as a tool, and that the model which called it can do nothing about."""
+
+
+class Toolbox:
+    """The tools of one agent."""
+
+    def __init__(self, agent: Agent) -> None:
+        self.agent = agent
+        self.tools = tools_of(type(agent))
+        self.schemas = [tool_schema(name, tool) for name, tool in self.tools.items()]
+
+    async def use(self, call: Message, turn: int, number: int) -> tuple[str, bool]:
+        """Run a tool that the model called; whatever goes wrong is told to the model.
+
+        Args:
+            call: The tool call, as the model made it.
+            turn: The turn it belongs to, from 1.
+            number: Its place in the turn, from 0.
+
+        Returns:
+            The result or error in words, and whether the tool did its work.
+        """
+        name = call["function"]["name"]
+        tool = self.tools.get(name)
+        if tool is None:
+            return f"Error: there is no tool '{name}'. The tools are: {', '.join(self.tools) or 'none'}.", False
+        try:
+            arguments = tool.arguments.validate_json(call["function"]["arguments"] or "{}")
+        except ValidationError as error:
+            return f"Error: the arguments of {name} do not fit: {explain(error)}.", False
+        except Exception as error:  # a validator of the user's that fails
+            return f"Error: the arguments of {name} do not fit: {type(error).__name__}: {error}.", False
+        limit = asyncio.timeout(tool.options.timeout)
+        try:
+            async with limit:
+                with calling_tool(turn, number):
+                    value = await _invoke(self.agent, name, arguments)
+            return shortened("done" if value is None else as_text(value), RESULT_LIMIT), True
+        except _NOT_FOR_THE_MODEL:
+            raise
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            if limit.expired():
+                return f"Error: {name} took longer than {tool.options.timeout:g} seconds and was given up.", False
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                raise
+            return shortened(f"Error: {name} failed: {type(error).__name__}: {error}", RESULT_LIMIT), False
+
+
+def tool_schema(name: str, tool: Method[..., Any]) -> Schema:
+    """Describe a tool as a model is told of it."""
+    parameters = tool.arguments.json_schema()
+    parameters.pop("title", None)
+    function = {"name": name, "description": description_of(tool.docstring), "parameters": parameters}
+    return {"type": "function", "function": function}
+
+
+async def _invoke(agent: Agent, name: str, arguments: dict[str, Any]) -> Any:
+    """Run an agent's method here; one that is overridden further down the class runs as overridden."""
+    return await getattr(agent, name)(**arguments)
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

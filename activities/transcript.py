@@ -1,0 +1,143 @@
+"""What an instance remembers: a list of entries that is only ever added to, and what a model is shown of it.
+
+An entry is a message of the conversation, in OpenAI's form, or a note on how to show what came before it: from where on
+tool results are shown whole, and what stands for the messages of the middle. Both wings use this, so it is plain data.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+Message = dict[str, Any]
+Entry = dict[str, Any]
+
+SHOWN_OF_OLD_RESULTS = 400
+"""Characters that are shown of a tool result from before the last `shorten` note."""
+
+
+def shorten(before: int) -> Entry:
+    """Make the note that tool results of entries before a number are to be shown in short."""
+    return {"note": "shortened", "before": before}
+
+
+def summary(until: int, keep: Sequence[int], text: str) -> Entry:
+    """Make the note that a summary stands for the entries before a number, but for those that are kept whole."""
+    return {"note": "summary", "until": until, "keep": list(keep), "text": text}
+
+
+class Transcript:
+    """Entries with their numbers, complete or only those that still matter.
+
+    Attributes:
+        numbered: Number and entry, ascending.
+        next: The number of the entry that comes next.
+    """
+
+    def __init__(self, numbered: Iterable[tuple[int, Entry]] = (), next: int | None = None) -> None:
+        self.numbered = list(numbered)
+        self.next = next if next is not None else (self.numbered[-1][0] + 1 if self.numbered else 0)
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Add entries at the end."""
+        for entry in entries:
+            self.numbered.append((self.next, entry))
+            self.next += 1
+
+    def plus(self, entries: Iterable[Entry]) -> Transcript:
+        """Return this with more entries at the end; this one stays as it is."""
+        longer = Transcript(self.numbered, self.next)
+        longer.add(entries)
+        return longer
+
+    def messages(self) -> list[Message]:
+        """Return what a model is shown: requests that are kept whole, the summary, and what came after it."""
+        note, before = self.last_note("summary"), self._shortened_before()
+        kept: list[Message] = []
+        later: list[Message] = []
+        for number, entry in self.live().numbered:
+            if "note" not in entry:
+                part = kept if note and number < note["until"] else later
+                part.append(_shown(entry, in_short=number < before))
+        return [*kept, *([_as_message(note)] if note else []), *later]
+
+    def live(self) -> Transcript:
+        """Return what is left when entries that no model will be shown again are dropped."""
+        note = self.last_note("summary")
+        notes = [id(last) for last in (note, self.last_note("shortened")) if last]
+        kept = [
+            (number, entry)
+            for number, entry in self.numbered
+            if (id(entry) in notes if "note" in entry else _is_shown(number, note))
+        ]
+        return Transcript(kept, self.next)
+
+    def since(self, number: int) -> Transcript:
+        """Return the entries from a number on."""
+        return Transcript(((n, entry) for n, entry in self.numbered if n >= number), self.next)
+
+    def first_request(self) -> int | None:
+        """Return the number of the first user message."""
+        return next((number for number, entry in self.numbered if entry.get("role") == "user"), None)
+
+    def last_note(self, kind: str) -> Entry | None:
+        """Return the last note of a kind: `summary` or `shortened`."""
+        return next((entry for _, entry in reversed(self.numbered) if entry.get("note") == kind), None)
+
+    def pack(self) -> str:
+        """Write it as compressed text: a conversation is carried on and read often, and says many things twice."""
+        data = json.dumps({"next": self.next, "numbered": self.numbered}, ensure_ascii=False, separators=(",", ":"))
+        return base64.b85encode(zlib.compress(data.encode(), 9)).decode()
+
+    @classmethod
+    def unpack(cls, packed: str) -> Transcript:
+        """Read what `pack` has written."""
+        data = json.loads(zlib.decompress(base64.b85decode(packed)))
+        return cls([(number, entry) for number, entry in data["numbered"]], data["next"])
+
+    def _shortened_before(self) -> int:
+        note = self.last_note("shortened")
+        return note["before"] if note else 0
+
+
+def shift(entries: Sequence[Entry], base: int, by: int) -> list[Entry]:
+    """Move the numbers that notes refer to, as far as they are entries from `base` on."""
+
+    def moved(number: int) -> int:
+        return number + by if number >= base else number
+
+    def with_moved(entry: Entry) -> Entry:
+        if "note" not in entry:
+            return entry
+        numbers: Entry = {key: moved(entry[key]) for key in ("before", "until") if key in entry}
+        if "keep" in entry:
+            numbers["keep"] = [moved(number) for number in entry["keep"]]
+        return {**entry, **numbers}
+
+    return [with_moved(entry) for entry in entries] if by else list(entries)
+
+
+def shortened(text: str, limit: int) -> str:
+    """Return head and tail of a text that is longer than a number of characters, and say what is missing."""
+    if len(text) <= limit:
+        return text
+    head, tail = limit * 2 // 3, limit // 3
+    return f"{text[:head]}\n[… {len(text) - head - tail} characters left out …]\n{text[-tail:]}"
+
+
+def _is_shown(number: int, note: Entry | None) -> bool:
+    return note is None or number >= note["until"] or number in note["keep"]
+
+
+def _shown(entry: Entry, *, in_short: bool) -> Message:
+    message = {key: value for key, value in entry.items() if key != "told"}
+    if in_short and entry["role"] == "tool":
+        message["content"] = shortened(entry["content"], SHOWN_OF_OLD_RESULTS)
+    return message
+
+
+def _as_message(note: Entry) -> Message:
+    return {"role": "user", "content": f"Summary of what you have said and done since:\n\n{note['text']}"}
