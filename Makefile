@@ -18,7 +18,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help test demo lint format types lock clean .venv
+.PHONY: help test demo chaos lint format types lock clean .venv
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z.]+:.*## / { printf "make %-8s%s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,9 @@ test: lint types ## Check format, lint and types, and run the tests
 
 demo: $(VENV) ## Run the example on a dev server; MODEL=openai/gpt-4o-mini and SPEC="…" are optional
 	@$(RUN) console demo $${SPEC:+"$$SPEC"}
+
+chaos: $(VENV) ## Kill workers, then the server too, while runs go on: KILLS=50 SEEDS=5
+	@$(RUN) tests.system.chaos --kills $(or $(KILLS),50) --seeds $(or $(SEEDS),5)
 
 lint: $(VENV) ## Check format and style
 	@$(RUN) ruff format --check .

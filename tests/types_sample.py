@@ -113,6 +113,7 @@ async def groups(specs: list[ModuleSpec], coder: Coder, reviewer: Reviewer) -> N
 
     assert_type(await fan_out([(specs, coder, implement)]), list[list[Implementation]])
     assert_type(await fan_out([(specs, reviewer, review), (specs, reviewer, review)]), list[list[Review]])
+    assert_type(await fan_out([(specs, coder, implement)], on_error="collect"), list[list[Implementation | ItemFailed]])
     await fan_out(
         [
             (specs, coder, lambda c, spec: c.implement_module(spec)),
@@ -125,7 +126,7 @@ async def groups(specs: list[ModuleSpec], coder: Coder, reviewer: Reviewer) -> N
 
 
 async def functions(architect: Architect, coder: Coder, reviewer: Reviewer) -> None:
-    assert_type(build_project("a library", architect, coder, reviewer), Awaitable[list[Review]])
+    _ = assert_type(build_project("a library", architect, coder, reviewer), Awaitable[list[Review]])
     assert_type(await build_project("a library", architect, coder=coder, reviewer=reviewer), list[Review])
 
     await build_project(architect, coder, reviewer)  # type: ignore[call-arg]

@@ -39,9 +39,8 @@ async def test_a_conversation_that_is_too_large_to_be_recorded_goes_on(runs: Run
     assert len(provider.requests) == 4
 
 
-async def test_after_an_error_it_goes_on_from_the_last_turn_that_was_recorded(runs: Runs, provider: Provider) -> None:
+async def test_after_an_error_a_long_conversation_goes_on_from_its_last_turn(runs: Runs, provider: Provider) -> None:
     provider.enqueue(MUCH, MUCH, MUCH, Slow(1.5, Fault(503, retry_after=0)), Text("done"))
     async with runs.serving(__name__):
         assert await runs.execute(converse) == "done"
-    recorded = len(provider.requests[2].messages)
-    assert len(provider.requests[-1].messages) == recorded
+    assert len(provider.requests[-1].messages) == len(provider.requests[-2].messages)

@@ -11,10 +11,13 @@ import pytest
 from pydantic import BaseModel, ValidationInfo, field_validator, model_validator
 
 from activities import Agent, prompt, task, tool
-from activities.answer import TOOL_RESULT_LIMIT, Progress, TurnLoop, accounting_to
+from activities.answer import TurnLoop
 from activities.call import CallContext, answering
 from activities.errors import AnswerInvalid, ModelUnavailable, SettingInvalid, TurnLimit
+from activities.memory import Nothing
 from activities.method import Method
+from activities.progress import Progress, accounting_to
+from activities.toolbox import RESULT_LIMIT
 from tests.provider import JSON, Fault, Garbage, Provider, Reply, Text, ToolCall, Tools
 
 
@@ -182,7 +185,7 @@ def assert_that_every_tool_call_has_its_result(messages: list[JSON]) -> None:
 
 
 async def answer(method: Method[..., Any], progress: Progress, **arguments: Any) -> Any:
-    return await TurnLoop(Critic(), method, arguments, progress).run()
+    return await TurnLoop(Critic(), method, arguments, progress, Nothing()).run()
 
 
 # Asking
@@ -375,13 +378,13 @@ async def test_a_tool_without_arguments_may_be_called_with_an_empty_text(provide
 
 
 async def test_a_long_tool_result_is_cut_and_says_so(provider: Provider) -> None:
-    provider.enqueue(call("copy_out", times=TOOL_RESULT_LIMIT), Text("fine"))
+    provider.enqueue(call("copy_out", times=RESULT_LIMIT), Text("fine"))
 
     await Critic().describe("Roses")
 
     [result] = tool_results(provider)
-    assert len(result) <= TOOL_RESULT_LIMIT
-    assert "characters cut" in result
+    assert len(result) <= RESULT_LIMIT + 100
+    assert "characters left out" in result
 
 
 async def test_a_tool_may_call_other_methods_of_its_agent(provider: Provider) -> None:
@@ -503,7 +506,7 @@ async def test_a_model_that_is_unavailable_to_a_prompt_inside_is_no_news_for_the
         await answer(Critic.judge, progress, poem="Roses")
 
     assert caught.value.retry_after == 3
-    assert roles(progress.messages) == ["assistant"]
+    assert roles(progress.entries) == ["assistant"]
 
 
 # Answers that will not do
@@ -746,7 +749,7 @@ async def test_tokens_and_cost_of_every_turn_are_added_up(provider: Provider) ->
     provider.enqueue(call("read", path="a"), Text("fine", prompt_tokens=100, completion_tokens=50))
     progress = Progress()
 
-    await TurnLoop(Critic(model="openai/gpt-4o-mini"), Critic.describe, {"poem": "Roses"}, progress).run()
+    await TurnLoop(Critic(model="openai/gpt-4o-mini"), Critic.describe, {"poem": "Roses"}, progress, Nothing()).run()
 
     usage = progress.usage
     assert (usage.model_calls, usage.prompt_tokens, usage.completion_tokens) == (2, 110, 55)
@@ -800,6 +803,7 @@ class Attempt:
             method,
             {"path": "roses"},
             self.progress,
+            Nothing(),
             record=lambda: self.recorded.append(self.progress.model_dump_json()),
         )
         value = await loop.run()
@@ -818,7 +822,7 @@ async def test_a_call_goes_on_from_any_point_without_repeating_anything(provider
     assert len(first.recorded) > 12
 
     for left in first.recorded:
-        asked = sum(message["role"] == "assistant" for message in json.loads(left).get("messages", []))
+        asked = sum(message["role"] == "assistant" for message in json.loads(left).get("entries", []))
         provider.requests.clear()
         provider.enqueue(*replies[asked:])
         next_one = Attempt(left)
@@ -832,7 +836,7 @@ async def test_a_call_goes_on_from_any_point_without_repeating_anything(provider
 
 def results_of_tools_that_ran(left: str) -> int:
     """Count the recorded results of `read`, `count` and `fail`."""
-    contents = [message["content"] for message in json.loads(left).get("messages", []) if message["role"] == "tool"]
+    contents = [message["content"] for message in json.loads(left).get("entries", []) if message["role"] == "tool"]
     return sum(content.startswith(("text of", "1", "Error: fail failed")) for content in contents)
 
 

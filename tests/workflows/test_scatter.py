@@ -12,6 +12,7 @@ from tests.workflows.crew import Worker, diary
 from tests.workflows.histories import message_of, steps
 from workflows import choreography, fan_out, scatter
 from workflows.errors import ItemFailed
+from workflows.scatter import OnError
 
 pytestmark = pytest.mark.usefixtures("served")
 
@@ -283,14 +284,14 @@ async def test_a_fan_out_over_nothing_is_empty(runs: Runs) -> None:
 
 
 @choreography(worker=2, checker=1)
-async def a_group_fails(on_error: str, worker: Worker, checker: Worker) -> list[list[Any]]:
+async def a_group_fails(on_error: OnError, worker: Worker, checker: Worker) -> list[list[Any]]:
     """Have an item of one group fail while the other group is at work."""
     return await fan_out(
         [
             (["good", "fine"], worker, lambda w, item: w.wait(item)),
             (["bad"], checker, lambda w, item: work_or_fail(w, item)),
         ],
-        on_error=on_error,  # type: ignore[arg-type]
+        on_error=on_error,
     )
 
 
