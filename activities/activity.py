@@ -60,7 +60,9 @@ def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
         beating = asyncio.create_task(recorder.beat())
         try:
             return await _answer(agent, method, payload.payload.data, recorder)
-        except (Exception, SystemExit) as error:  # a SystemExit would end the whole worker
+        except (Exception, SystemExit, asyncio.CancelledError) as error:  # a SystemExit would end the whole worker
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                raise
             progress.failures += 1
             recorder.record()
             raise _failure(name, method, error, progress) from None
@@ -194,6 +196,12 @@ def _encode(name: str, method: Method[..., Any], reply: CallReply[Any]) -> RawVa
 def _progress_of_earlier_attempts() -> Progress:
     details = activity.info().heartbeat_details
     return Progress.read(details[0]) if details else Progress()
+
+
+def _is_cancelled() -> bool:
+    """Whether the call itself was cancelled, rather than something that its code waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _failure(name: str, method: Method[..., Any], error: BaseException, progress: Progress) -> ApplicationError:

@@ -7,6 +7,7 @@ import os
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 import asyncio
+import importlib
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -41,6 +42,8 @@ async def client(server: DevServer) -> Client:
 @pytest.fixture
 def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
     """A model provider on loopback, which `MODEL` names."""
+    # On a busy machine the import takes longer than a call may be silent, if a call has to wait for it.
+    importlib.import_module("litellm")
     with Provider() as started:
         monkeypatch.setenv("MODEL", "openai/any")
         monkeypatch.setenv("OPENAI_API_KEY", "any")

@@ -26,8 +26,8 @@ from temporalio.exceptions import ApplicationError, FailureError
 from activities.agent import Agent, methods_of
 from activities.contract import PAYLOAD_LIMIT, explain, method_name
 from activities.errors import ResultInvalid
-from workflows.errors import ChoreographyInvalid, InputInvalid, TooLarge, tell
-from workflows.options import Options
+from workflows.errors import ChoreographyInvalid, InputInvalid, TooLarge, says_stop, tell
+from workflows.options import MOST_INSTANCES, Options
 from workflows.pool import Pool
 from workflows.role import Role, pool_of
 from workflows.run import Run
@@ -204,8 +204,7 @@ async def _perform(run: Run, choreography: Choreography[Any, Any], payloads: Seq
             value = await choreography.function(**inputs, **roles)
         return choreography.encode(value)
     except (Exception, SystemExit, asyncio.CancelledError) as error:  # a SystemExit would end the whole worker
-        was_cancelled = isinstance(error, asyncio.CancelledError) and workflow.cancellation_reason() is not None
-        if was_cancelled or isinstance(error, FailureError):
+        if says_stop(error) or isinstance(error, FailureError):
             raise
         raise _failure(choreography, error) from error.__cause__
 
@@ -269,14 +268,15 @@ def _pools(name: str, roles: Mapping[str, type[Agent]], pool_sizes: Mapping[str,
             )
         if not _makes_a_pool(size):
             raise ChoreographyInvalid(
-                f"{name}: @choreography({role}={size!r}) is no pool; give a number from 1, or different names."
+                f"{name}: @choreography({role}={size!r}) is no pool; "
+                f"give a number from 1 to {MOST_INSTANCES:,}, or different names."
             )
     return {role: pool_sizes.get(role, 1) for role in roles}
 
 
 def _makes_a_pool(size: object) -> bool:
     if isinstance(size, int):
-        return size >= 1
+        return 1 <= size <= MOST_INSTANCES
     # A text is a sequence of texts too, but its letters are nobody's names.
     return isinstance(size, (list, tuple)) and len(set(size)) == len(size) > 0 and all(isinstance(n, str) for n in size)
 

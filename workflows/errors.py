@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sysconfig
 import traceback
 from pathlib import Path
@@ -87,11 +88,18 @@ def tell(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):
         return clip("; ".join(tell(inner) for inner in error.exceptions))
     if isinstance(error, RestrictedWorkflowAccessError):
+        said = str(error).partition(" If this is code")[0]  # there follows what the harness does by itself
         return (
-            f"{clip(str(error), 300)} (at {_place_of(error)}) A choreography has no clock, no chance, no files and "
+            f"{clip(said, 300)} (at {_place_of(error)}) A choreography has no clock, no chance, no files and "
             "no network, as it is replayed: put that into a @task of an agent."
         )
     return f"{type(error).__name__}: {clip(str(error))} (at {_place_of(error)})"
+
+
+def says_stop(error: BaseException) -> bool:
+    """Whether an error says that the running task was cancelled, rather than something that it waited for."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 _NOT_THE_PROGRAM = (

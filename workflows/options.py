@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from workflows.errors import InputInvalid
 
+MOST_INSTANCES = 10_000
+"""Instances in a pool: their names are kept in memory, and are sent in one payload to who ends their conversations."""
+
 
 class Options(BaseModel):
     """What whoever starts a run may decide.
@@ -18,7 +21,9 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    instances: dict[str, Annotated[int, Field(ge=1, le=100_000)]] = Field(default={}, description="Pool sizes by role")
+    instances: dict[str, Annotated[int, Field(ge=1, le=MOST_INSTANCES)]] = Field(
+        default={}, description="Pool sizes by role"
+    )
     models: dict[str, str] = Field(
         default={}, description="litellm model strings by role (coder) or method (Coder.implement_module)"
     )

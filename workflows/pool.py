@@ -166,21 +166,22 @@ def _waits_of(scope: Scope) -> list[Waiter]:
 
 
 def _cycle(waiter: Waiter, able: set[Scope]) -> str:
+    """Tell who holds what is claimed, what they wait for, who holds that, and so on until it comes round."""
     told: list[str] = []
     seen: list[Scope] = []
     current: Waiter | None = waiter
     while current is not None:
         name = current.candidates()[0]
         holder = current.pool.holders[name]
-        told.append(f"{name} is held by {_who(holder)}")
         if holder in seen:
             break
         seen.append(holder)
+        told.append(f"{name} is held by {_who(holder)}")
         waits = [wait for scope in holder.everything_below() for wait in _waits_of(scope)]
         current = next((wait for wait in waits if able.isdisjoint(wait.holders())), None)
         if current is not None:
-            told.append(f"that waits for {current.only or current.pool.role}")
-    return ", ".join(told)
+            told[-1] += f", which waits for {'this' if current is waiter else current.only or current.pool.role}"
+    return "; ".join(told)
 
 
 def _who(scope: Scope) -> str:

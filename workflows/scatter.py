@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Literal, TypeVar, get_args, overload
 
 from workflows.call import label
-from workflows.errors import ItemFailed
+from workflows.errors import ItemFailed, says_stop
 from workflows.role import Role, held_instance, pool_of
 from workflows.scope import Scope, current_scope, inside
 
@@ -121,10 +121,10 @@ class _Scatter:
     async def run(self) -> list[Any]:
         width = len(pool_of(self.pool)) if isinstance(self.pool, Role) else 1
         with self.scope.child(self.step) as scope:
-            await _together([self._line(scope, n) for n in range(min(width, len(self.items)))])
+            await _together([self._line(scope) for _ in range(min(width, len(self.items)))])
         return self.results
 
-    async def _line(self, scope: Scope, number: int) -> None:
+    async def _line(self, scope: Scope) -> None:
         for index in self._todo:
             title = label(self.items[index])
             with scope.child(f"{self.step}.{index + 1}", title) as item_scope, inside(item_scope):
@@ -135,7 +135,9 @@ class _Scatter:
     async def _one(self, worker: Any, name: str, index: int, title: str) -> Any:
         try:
             return await self.body(worker, self.items[index])
-        except (Exception, SystemExit) as error:  # a SystemExit would end the whole worker
+        except (Exception, SystemExit, asyncio.CancelledError) as error:  # a SystemExit would end the whole worker
+            if says_stop(error):
+                raise
             failed = ItemFailed(index, title, name, error)
             if self.on_error == "raise":
                 raise failed from error

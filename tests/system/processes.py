@@ -107,7 +107,7 @@ class Workers:
 
 
 async def eventually(
-    condition: Callable[[], object], told: Callable[[], str] = lambda: "", *, seconds: float = 30.0
+    condition: Callable[[], object], told: Callable[[], str] = lambda: "", *, seconds: float = 60.0
 ) -> None:
     """Wait until a condition holds."""
     deadline = time.monotonic() + seconds
@@ -121,7 +121,7 @@ async def temporal(address: str, *arguments: str) -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
         find_program(),
         *arguments,
-        *("--address", address, "--command-timeout", "20s"),
+        *("--address", address, "--command-timeout", "60s"),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
@@ -135,6 +135,13 @@ def is_alive(pid: int) -> bool:
     with suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
+
+
+def free_port() -> str:
+    """Return a port that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
 
 
 def is_listening(port: str | int) -> bool:

@@ -62,7 +62,7 @@ async def movers(server: DevServer, tmp_path_factory: pytest.TempPathFactory) ->
 
 async def test_a_team_in_one_file_outside_the_project_is_served_and_started(movers: str) -> None:
     code, said = await execute(movers, "move", BOXES)
-    assert code == 0
+    assert code == 0, said
     assert result_of(said) == [{"box": {"name": "books", "weight_kg": 20}, "by": "porter-1"}]
 
 
@@ -120,10 +120,10 @@ async def test_the_readmes_team_does_as_it_says(
     count = Tools((ToolCall("word_count", {"text": "First report"}),))
     provider.on("First report", count, Text('{"title": "One", "points": ["a"]}'))
     provider.on("Second report", count, Text('{"title": "Two", "points": ["b"]}'))
-    worker = workers.start("--module", "my_team", cwd=tmp_path)
+    worker = workers.start("--module", "my_team", PYTHONPATH=str(tmp_path))
     await worker.serves()
     code_of_exit, said = await execute(server.address, "digest", ["First report …", "Second report …"])
-    assert code_of_exit == 0
+    assert code_of_exit == 0, said
     assert [summary["title"] for summary in result_of(said)] == ["One", "Two"]
     assert [path.read_text() for path in workspaces.glob("*/summaries.md")] == ["# One\n# Two"]
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
 
 from tests.conftest import Ledger, Runs
 from tests.system.crowd import block_once, squares
-from tests.system.processes import Workers, eventually, is_listening
+from tests.system.processes import Workers, eventually, free_port, is_listening
 
 CROWD = ("--bare", "--module", "tests.system.crowd")
 FOR_EVER = "3600"
@@ -20,7 +19,7 @@ async def test_an_idle_worker_stops_at_once(workers: Workers) -> None:
     before = time.monotonic()
     worker.interrupt()
     assert await worker.exit_code() == 0
-    assert time.monotonic() - before < 1
+    assert time.monotonic() - before < 5  # seconds, of the 30 that calls would have
 
 
 async def test_calls_in_flight_end_and_no_new_ones_begin(workers: Workers, runs: Runs, ledger: Ledger) -> None:
@@ -68,10 +67,11 @@ async def test_a_second_ctrl_c_quits_at_once(workers: Workers, runs: Runs, ledge
 
 
 async def test_the_dev_server_stops_with_its_worker(workers: Workers, tmp_path: Path) -> None:
-    worker = workers.start("dev", *CROWD, "--db", str(tmp_path / "dev.db"), TEMPORAL_PROFILE="somebody's own")
+    # Ports of its own: its usual ones are taken by another server as soon as they are free.
+    port, ui_port = free_port(), free_port()
+    options = ("--db", str(tmp_path / "dev.db"), "--port", port, "--ui-port", ui_port)
+    worker = workers.start("dev", *CROWD, *options, TEMPORAL_PROFILE="somebody's own")
     await worker.serves()
-    [port] = re.findall(r"Temporal dev server: 127\.0\.0\.1:(\d+)", worker.output)
-    [ui_port] = re.findall(r"Temporal Web UI: +http://127\.0\.0\.1:(\d+)", worker.output)
     assert is_listening(port)
     assert is_listening(ui_port)
     worker.interrupt()

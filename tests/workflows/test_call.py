@@ -147,6 +147,13 @@ class Troubled(Agent):
         return "two"  # type: ignore[return-value]
 
     @task(retries=0)
+    async def wait_in_vain(self) -> None:
+        """Wait for something that is cancelled."""
+        waiting = asyncio.ensure_future(asyncio.sleep(1))
+        waiting.cancel()
+        await waiting
+
+    @task(retries=0)
     def leave(self) -> None:
         """Try to end the process."""
         sys.exit("gone")
@@ -351,6 +358,11 @@ async def test_a_result_of_another_type_fails_the_call_without_another_attempt(r
 async def test_code_that_tries_to_end_the_process_fails_its_call_only(runs: Runs) -> None:
     *_, kind, message = await runs.execute(hear, "leave")
     assert (kind, "gone (test_call.py:" in message) == ("SystemExit", True)
+
+
+async def test_code_that_waits_for_what_is_cancelled_fails_its_call(runs: Runs) -> None:
+    *_, kind, message = await runs.execute(hear, "wait_in_vain")
+    assert (kind, "(test_call.py:" in message) == ("CancelledError", True)
 
 
 # Awaiting

@@ -98,6 +98,7 @@ def synchronous(text: str, worker: Worker) -> None: ...
         (lambda: choreography(text=2)(plain), "names no role; the roles are worker"),
         (lambda: choreography(worker=0)(plain), "worker=0.* is no pool"),
         (lambda: choreography(worker=-1)(plain), "worker=-1.* is no pool"),
+        (lambda: choreography(worker=10**9)(plain), "is no pool; give a number from 1 to 10,000"),
         (lambda: choreography(worker=[])(plain), r"worker=\[\].* is no pool"),
         (lambda: choreography(worker=["ann", "ann"])(plain), "is no pool; .* different names"),
         (lambda: choreography(worker="ann")(plain), "is no pool"),

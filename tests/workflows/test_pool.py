@@ -96,6 +96,25 @@ async def test_a_claim_that_is_cancelled_just_when_it_is_granted_passes_the_inst
     assert await second == "coder-1"
 
 
+async def test_a_cycle_is_told_from_the_claim_that_closes_it_and_back_to_it() -> None:
+    one, two, three = (Pool(role, instances(role, 1)) for role in ("one", "two", "three"))
+    a, b, c = (Scope(str(number), f"item {name}") for number, name in enumerate("abc", start=1))
+    async with one.claimed(a), two.claimed(b), three.claimed(c):
+        waiting = [asyncio.create_task(pool.claimed(scope).__aenter__()) for pool, scope in ((two, a), (three, b))]
+        await settle()
+        with pytest.raises(ClaimCycle) as cycle:
+            await one.claimed(c).__aenter__()
+        for task in waiting:
+            task.cancel()
+    assert str(cycle.value) == (
+        "the work on item c (step 3) claims an instance of one, which can never be free: "
+        "one-1 is held by the work on item a (step 1), which waits for two; "
+        "two-1 is held by the work on item b (step 2), which waits for three; "
+        "three-1 is held by the work on item c (step 3), which waits for this. "
+        "Give the pool more instances, or claim in the same order everywhere."
+    )
+
+
 async def test_thousands_of_claims_inside_another_one_are_sorted_out_within_a_workflow_task() -> None:
     coder, reviewer = Pool("coder", instances("coder", 1)), Pool("reviewer", instances("reviewer", 20))
     item = Scope("1")

@@ -197,10 +197,9 @@ async def hand_a_call_in(worker: Worker) -> None:
     [ask_in_a_circle, ask_in_a_circle_of_three, claim_its_own_pool, claim_itself_by_name, hand_a_call_in],
     ids=lambda program: program.name,
 )
-async def test_a_cycle_of_claims_fails_the_run_and_names_the_cycle(runs: Runs, program: Any) -> None:
+async def test_a_cycle_of_claims_fails_the_run(runs: Runs, program: Any) -> None:
     message = await message_of(await runs.start(program))
     assert "which can never be free" in message
-    assert "is held by the work on" in message
 
 
 @pytest.mark.parametrize("size", [2, 3])

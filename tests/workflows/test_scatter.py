@@ -240,6 +240,23 @@ async def test_errors_are_collected_in_the_items_places(runs: Runs) -> None:
     assert [wrong[:2], wrong[3]] == [[2, "wrong"], "'wrong'"]
 
 
+async def wait_for_what_is_cancelled(worker: Worker) -> int:
+    call = asyncio.ensure_future(worker.double(1))
+    call.cancel()
+    return await call
+
+
+@choreography
+async def cancel_in_a_body(worker: Worker) -> None:
+    """Have a body wait for something that it has cancelled."""
+    await scatter(["odd"], worker, lambda w, item: wait_for_what_is_cancelled(w))
+
+
+async def test_waiting_for_what_is_cancelled_is_an_error_of_the_item(runs: Runs) -> None:
+    message = await message_of(await runs.start(cancel_in_a_body))
+    assert "item 0 (odd) on worker-1: CancelledError:  (at test_scatter.py:" in message
+
+
 @choreography
 async def collect_as_it_is(worker: Worker) -> list[Any]:
     """Return errors themselves as a part of the result."""
