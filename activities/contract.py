@@ -132,8 +132,8 @@ class Recollection(BaseModel):
     packed: str
     """What the model is to be shown of it, as `Transcript.pack` writes it."""
     state: Any = None
-    committed: list[dict[str, Any]] | None = None
-    """The entries of the step that asks, if it was committed before: by an attempt that died afterwards."""
+    committed: str | None = None
+    """The entries of the step that asks, packed, if it was committed before: by an attempt that died afterwards."""
 
 
 class Commit(BaseModel):
@@ -143,7 +143,9 @@ class Commit(BaseModel):
     step: str
     base: int
     """The number that the first entry has if nothing was added meanwhile."""
-    entries: list[dict[str, Any]]
+    entries: list[dict[str, Any]] = []
+    packed: str = ""
+    """The entries instead, as `Transcript.pack` writes them, where they are too many bytes to be sent as they are."""
     heard: int = 0
     """How many of the waiting tells are among the entries."""
     state: Any = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -20,11 +21,13 @@ from activities.contract import (
     CHOREOGRAPHY_QUEUE,
     CONVERSATION,
     END_CONVERSATIONS_ACTIVITY,
+    PAYLOAD_LIMIT,
     RUN_GOES_ON_ACTIVITY,
     Commit,
     Recollection,
+    conversation_id,
 )
-from activities.transcript import Entry, Transcript
+from activities.transcript import Entry, Transcript, with_short_results
 
 
 @dataclass
@@ -103,7 +106,8 @@ class Durable(Nothing):
             await self._begin()
             known = await self._ask()
             assert known is not None
-        return Recalled(Transcript.unpack(known.packed), known.state, known.committed)
+        committed = None if known.committed is None else Transcript.unpack(known.committed).entries()
+        return Recalled(Transcript.unpack(known.packed), known.state, committed)
 
     async def tells(self) -> Sequence[str]:
         """Return what people told the agent that it has not heard yet."""
@@ -112,7 +116,8 @@ class Durable(Nothing):
 
     async def commit(self, base: int, entries: Sequence[Entry], heard: int, state: Any) -> None:
         """Append to the conversation; a commit that was made before is not made again."""
-        commit = Commit(owner=self._owner, step=self._step, base=base, entries=list(entries), heard=heard, state=state)
+        commit = Commit(owner=self._owner, step=self._step, base=base, heard=heard, state=state)
+        commit = commit.model_copy(update=_as_sent(entries))
         await self._handle.execute_update("append", commit, id=f"append {self._step}")
 
     async def _ask(self) -> Recollection | None:
@@ -136,6 +141,22 @@ class Durable(Nothing):
         await self._client.execute_update_with_start_workflow("begin", self._owner, start_workflow_operation=start)
 
 
+READABLE_BYTES = 500_000
+"""Up to this size a commit is sent as it is, for people to read in the UI; beyond, it is compressed."""
+
+_LONG_RESULT = 2_000
+
+
+def _as_sent(entries: Sequence[Entry]) -> dict[str, Any]:
+    """Return the part of a commit that holds the entries: never more than the server takes."""
+    if len(json.dumps(entries)) <= READABLE_BYTES:
+        return {"entries": list(entries)}
+    packed = Transcript(enumerate(entries)).pack()
+    if len(packed) > PAYLOAD_LIMIT:
+        packed = Transcript(enumerate(with_short_results(entries, _LONG_RESULT))).pack()
+    return {"packed": packed}
+
+
 def keeper_activities(client: Client) -> list[Callable[..., Awaitable[Any]]]:
     """Return the local activities of a run's keeper."""
 
@@ -146,17 +167,17 @@ def keeper_activities(client: Client) -> list[Callable[..., Awaitable[Any]]]:
         return described.status == WorkflowExecutionStatus.RUNNING and info.first_run_id == owner
 
     @activity.defn(name=END_CONVERSATIONS_ACTIVITY)
-    async def end_conversations(owner: str, conversations: list[str]) -> None:
+    async def end_conversations(owner: str, workflow_id: str, instances: list[str]) -> None:
         places = asyncio.Semaphore(20)
 
-        async def end(conversation: str) -> None:
+        async def end(instance: str) -> None:
             async with places:
                 try:
-                    await client.get_workflow_handle(conversation).signal("end", owner)
+                    await client.get_workflow_handle(conversation_id(workflow_id, instance)).signal("end", owner)
                 except RPCError as error:
                     if error.status != RPCStatusCode.NOT_FOUND:  # never begun, or ended already
                         raise
 
-        await asyncio.gather(*map(end, conversations))
+        await asyncio.gather(*map(end, instances))
 
     return [run_goes_on, end_conversations]

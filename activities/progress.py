@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from activities.contract import PAYLOAD_LIMIT, Usage
-from activities.transcript import Entry, shortened
+from activities.transcript import Entry, with_short_results
 
 READABLE_BYTES = 16_000
 """Up to this size progress is recorded as it is, for people to read in the UI; beyond, it is compressed."""
@@ -54,11 +54,7 @@ class Progress(BaseModel):
         return cls.model_validate(recorded)
 
     def _with_short_results(self) -> Progress:
-        entries = [
-            {**entry, "content": shortened(entry["content"], _LONG_RESULT)} if entry.get("role") == "tool" else entry
-            for entry in self.entries
-        ]
-        return self.model_copy(update={"entries": entries})
+        return self.model_copy(update={"entries": with_short_results(self.entries, _LONG_RESULT)})
 
 
 def _pack(text: str) -> str:

@@ -53,6 +53,10 @@ class Transcript:
         longer.add(entries)
         return longer
 
+    def entries(self) -> list[Entry]:
+        """Return the entries without their numbers."""
+        return [entry for _, entry in self.numbered]
+
     def messages(self) -> list[Message]:
         """Return what a model is shown: requests that are kept whole, the summary, and what came after it."""
         note, before = self.last_note("summary"), self._shortened_before()
@@ -101,6 +105,14 @@ class Transcript:
     def _shortened_before(self) -> int:
         note = self.last_note("shortened")
         return note["before"] if note else 0
+
+
+def with_short_results(entries: Iterable[Entry], limit: int) -> list[Entry]:
+    """Return entries whose tool results have at most a number of characters, head and tail."""
+    return [
+        {**entry, "content": shortened(entry["content"], limit)} if entry.get("role") == "tool" else entry
+        for entry in entries
+    ]
 
 
 def shift(entries: Sequence[Entry], base: int, by: int) -> list[Entry]:

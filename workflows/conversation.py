@@ -89,7 +89,8 @@ class Conversation:
             raise ApplicationError("This conversation belongs to another run by now.", non_retryable=True)
         if any(step == commit.step for step, _, _ in self._steps):
             return
-        entries = shift(commit.entries, commit.base, self._entries.next - commit.base)
+        said = Transcript.unpack(commit.packed).entries() if commit.packed else commit.entries
+        entries = shift(said, commit.base, self._entries.next - commit.base)
         first = self._entries.next
         self._entries.add(_with_tells(entry, self._tells) for entry in entries)
         del self._tells[: commit.heard]
@@ -153,10 +154,10 @@ class Conversation:
     def _live(self) -> Transcript:
         return self._entries.since(self._since).live()
 
-    def _committed(self, step: str) -> list[Entry] | None:
+    def _committed(self, step: str) -> str | None:
         for known, first, end in self._steps:
             if known == step:
-                return [entry for number, entry in self._entries.since(first).numbered if number < end]
+                return Transcript((n, entry) for n, entry in self._entries.since(first).numbered if n < end).pack()
         return None
 
     def _carried(self) -> Carried:

@@ -21,25 +21,25 @@ class ConversationKeeper:
     """Waits for the end of a run and ends its conversations."""
 
     @workflow.run
-    async def run(self, owner: str, conversations: list[str]) -> str:
+    async def run(self, owner: str, instances: list[str]) -> str:
         """Wait to be cancelled; then end the conversations unless the run goes on.
 
         Args:
             owner: First run id of the run.
-            conversations: Workflow ids of its conversations, those that were never begun included.
+            instances: Names of its instances, those whose conversations were never begun included.
         """
         try:
             await workflow.wait_condition(lambda: False)
         except asyncio.CancelledError:
-            return await asyncio.shield(asyncio.ensure_future(self._end(owner, conversations)))
+            return await asyncio.shield(asyncio.ensure_future(self._end(owner, instances)))
         raise AssertionError
 
-    async def _end(self, owner: str, conversations: list[str]) -> str:
+    async def _end(self, owner: str, instances: list[str]) -> str:
         parent = workflow.info().parent
         assert parent is not None
         if await _locally(RUN_GOES_ON_ACTIVITY, parent.workflow_id, owner):
             return "the run continued as new"
-        await _locally(END_CONVERSATIONS_ACTIVITY, owner, conversations)
+        await _locally(END_CONVERSATIONS_ACTIVITY, owner, parent.workflow_id, instances)
         return "ended the run's conversations"
 
 

@@ -13,7 +13,7 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import FailureError
 
-from activities.contract import CONVERSATION_KEEPER, UNSERVED_ACTIVITY, Usage, conversation_id
+from activities.contract import CONVERSATION_KEEPER, UNSERVED_ACTIVITY, Usage
 from workflows.options import Options
 from workflows.pool import Pool
 
@@ -142,12 +142,10 @@ class Run:
 
     async def _start_keeper(self) -> None:
         info = workflow.info()
-        conversations = [
-            conversation_id(info.workflow_id, name) for pool in self.pools if not pool.named for name in pool.instances
-        ]
+        instances = [name for pool in self.pools if not pool.named for name in pool.instances]
         _ = await workflow.start_child_workflow(  # it is never awaited: it ends after the run
             CONVERSATION_KEEPER,
-            args=[info.first_execution_run_id, conversations],
+            args=[info.first_execution_run_id, instances],
             id=f"{info.workflow_id}/conversations",
             parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
             # One of an earlier run that has not ended its work yet.

@@ -114,7 +114,7 @@ class _Scatter:
         self.on_error = on_error
         self.scope = scope
         self.step = step
-        self.key = key
+        self.about = [key(item) if key else None for item in items]
         self.results: list[Any] = [None] * len(items)
         self._todo = iter(range(len(items)))
 
@@ -128,8 +128,7 @@ class _Scatter:
         for index in self._todo:
             title = label(self.items[index])
             with scope.child(f"{self.step}.{index + 1}", title) as item_scope, inside(item_scope):
-                about = self.key(self.items[index]) if self.key else None
-                async with _claimed(self.pool, item_scope, about) as (worker, name):
+                async with _claimed(self.pool, item_scope, self.about[index]) as (worker, name):
                     self.results[index] = await self._one(worker, name, index, title)
 
     async def _one(self, worker: Any, name: str, index: int, title: str) -> Any:
