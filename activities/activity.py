@@ -6,7 +6,7 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -58,39 +58,46 @@ def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
         progress = _progress_of_earlier_attempts()
         recorder = _Recorder(progress)
         beating = asyncio.create_task(recorder.beat())
-        try:
-            return await _answer(agent, method, payload.payload.data, recorder)
-        except (Exception, SystemExit, asyncio.CancelledError) as error:  # a SystemExit would end the whole worker
-            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
-                raise
-            progress.failures += 1
-            recorder.record()
-            raise _failure(name, method, error, progress) from None
-        finally:
-            beating.cancel()
-            with suppress(asyncio.CancelledError):
-                await beating
+        with ExitStack() as within:
+            try:
+                request = _decode(method, payload.payload.data)
+                within.enter_context(answering(_context(name, request)))
+                return await _answer(agent, method, request, recorder)
+            except (Exception, SystemExit, asyncio.CancelledError) as error:  # a SystemExit would end the whole worker
+                if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                    raise
+                progress.failures += 1
+                recorder.record()
+                raise _failure(name, method, error, progress) from None
+            finally:
+                beating.cancel()
+                with suppress(asyncio.CancelledError):
+                    await beating
 
     return answer_call
 
 
-async def _answer(agent: type[Agent], method: Method[..., Any], data: bytes, recorder: _Recorder) -> RawValue:
-    request = _decode(method, data)
-    call = CallContext(
+def _context(name: str, request: CallRequest[Any]) -> CallContext:
+    return CallContext(
         workflow_id=request.workflow_id,
         run_id=request.run_id,
         instance=request.instance,
-        method=method_name(agent.__name__, method.name),
+        method=name,
         step=request.step,
     )
-    with answering(call):
-        logger.info("started, attempt %d", activity.info().attempt)
-        made = _new_agent(agent, request.model)
-        work = _perform(made, method, request.arguments, recorder, _memory(request))
-        value = await _in_time(call.method, method, work)
-        reply = _encode(call.method, method, CallReply(value=value, usage=recorder.progress.usage))
-        logger.info("done: %s", _in_short(recorder.progress))
-        return reply
+
+
+async def _answer(
+    agent: type[Agent], method: Method[..., Any], request: CallRequest[Any], recorder: _Recorder
+) -> RawValue:
+    name = method_name(agent.__name__, method.name)
+    logger.info("started, attempt %d", activity.info().attempt)
+    made = _new_agent(agent, request.model)
+    work = _perform(made, method, request.arguments, recorder, _memory(request))
+    value = await _in_time(name, method, work)
+    reply = _encode(name, method, CallReply(value=value, usage=recorder.progress.usage))
+    logger.info("done: %s", _in_short(recorder.progress))
+    return reply
 
 
 async def _in_time(name: str, method: Method[..., Any], work: Awaitable[Any]) -> Any:
