@@ -8,7 +8,6 @@ import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, suppress
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -33,8 +32,11 @@ from activities.contract import (
 from activities.errors import (
     AgentError,
     ArgumentInvalid,
+    AttemptTimedOut,
     ModelUnavailable,
     ResultInvalid,
+    place_of,
+    says_stop,
 )
 from activities.memory import Durable, Memory, Nothing
 from activities.method import Method
@@ -43,10 +45,6 @@ from activities.progress import Progress, accounting_to
 logger = logging.getLogger(__name__)
 
 Activity = Callable[[RawValue], Awaitable[RawValue]]
-
-
-class AttemptTimedOut(AgentError):
-    """An attempt took longer than its method allows; it is tried again like one that failed."""
 
 
 def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
@@ -64,7 +62,7 @@ def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
                 within.enter_context(answering(_context(name, request)))
                 return await _answer(agent, method, request, recorder)
             except (Exception, SystemExit, asyncio.CancelledError) as error:  # a SystemExit would end the whole worker
-                if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                if says_stop(error):
                     raise
                 progress.failures += 1
                 recorder.record()
@@ -205,12 +203,6 @@ def _progress_of_earlier_attempts() -> Progress:
     return Progress.read(details[0]) if details else Progress()
 
 
-def _is_cancelled() -> bool:
-    """Whether the call itself was cancelled, rather than something that its code waited for."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
 def _failure(name: str, method: Method[..., Any], error: BaseException, progress: Progress) -> ApplicationError:
     """Say whether the call is tried again, and when; the message is cut, as the server loses long ones."""
     kind, message, delay, may_pass = type(error).__name__, str(error), None, True
@@ -222,7 +214,7 @@ def _failure(name: str, method: Method[..., Any], error: BaseException, progress
     elif isinstance(error, AgentError):
         may_pass = isinstance(error, AttemptTimedOut)
     else:
-        message = f"{error} ({_place_of(error)})"
+        message = f"{error} ({place_of(error)})"
     final = not may_pass or progress.failures > method.options.retries
     logger.log(
         logging.ERROR if final else logging.WARNING,
@@ -233,14 +225,6 @@ def _failure(name: str, method: Method[..., Any], error: BaseException, progress
         "" if isinstance(error, (AgentError, ApplicationError)) else "\n" + "".join(traceback.format_exception(error)),
     )
     return ApplicationError(clip(message), type=kind, non_retryable=final, next_retry_delay=delay)
-
-
-def _place_of(error: BaseException) -> str:
-    """Name the line that raised: the innermost one outside installed packages."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "site-packages" not in frame.filename and "/lib/python" not in frame.filename]
-    frame = (own or frames)[-1]
-    return f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}"
 
 
 def _in_short(progress: Progress) -> str:

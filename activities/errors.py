@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import sysconfig
+import traceback
+from pathlib import Path
+
 
 class AgentError(Exception):
     """Root of everything that the activities wing raises on purpose."""
@@ -65,3 +70,30 @@ class ModelRefused(AgentError):
 
 class ContextTooLong(ModelRefused):
     """The conversation is longer than the model's context window."""
+
+
+class AttemptTimedOut(AgentError):
+    """An attempt took longer than its method allows; it is tried again like one that failed."""
+
+
+def says_stop(error: BaseException) -> bool:
+    """Whether an error says that the running task was cancelled, rather than something that it waited for."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
+def place_of(error: BaseException, *, outside: str = "<frozen") -> str:
+    """Name the innermost line of the user's program that an error came through: `my_team.py:34 in publish`.
+
+    Args:
+        error: What was raised.
+        outside: Beginning of the paths that are not the program, beside Python's own and installed packages.
+    """
+    not_the_program = ("<frozen", outside, *_INSTALLED)
+    frames = traceback.extract_tb(error.__traceback__)
+    frame = ([f for f in frames if not f.filename.startswith(not_the_program)] or frames)[-1]
+    inside = "" if frame.name == "<module>" else f" in {frame.name}"
+    return f"{Path(frame.filename).name}:{frame.lineno}{inside}"
+
+
+_INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))

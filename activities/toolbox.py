@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from activities.agent import Agent, tools_of
 from activities.call import calling_tool
 from activities.contract import explain
-from activities.errors import DeclarationError, ModelUnavailable, ScriptExhausted, SettingInvalid
+from activities.errors import DeclarationError, ModelUnavailable, ScriptExhausted, SettingInvalid, says_stop
 from activities.method import Method
 from activities.schema import Schema, description_of
 from activities.template import as_text
@@ -63,7 +63,7 @@ class Toolbox:
         except (Exception, SystemExit, asyncio.CancelledError) as error:
             if limit.expired():
                 return f"Error: {name} took longer than {tool.options.timeout:g} seconds and was given up.", False
-            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+            if says_stop(error):
                 raise
             return shortened(f"Error: {name} failed: {type(error).__name__}: {error}", RESULT_LIMIT), False
 
@@ -79,8 +79,3 @@ def tool_schema(name: str, tool: Method[..., Any]) -> Schema:
 async def _invoke(agent: Agent, name: str, arguments: dict[str, Any]) -> Any:
     """Run an agent's method here; one that is overridden further down the class runs as overridden."""
     return await getattr(agent, name)(**arguments)
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

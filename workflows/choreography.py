@@ -25,8 +25,8 @@ from temporalio.exceptions import ApplicationError, FailureError
 
 from activities.agent import Agent, methods_of
 from activities.contract import PAYLOAD_LIMIT, explain, method_name
-from activities.errors import ResultInvalid
-from workflows.errors import ChoreographyInvalid, InputInvalid, TooLarge, says_stop, tell
+from activities.errors import ResultInvalid, says_stop
+from workflows.errors import ChoreographyInvalid, InputInvalid, TooLarge, tell
 from workflows.options import MOST_INSTANCES, Options
 from workflows.pool import Pool
 from workflows.role import Role, pool_of

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import sysconfig
-import traceback
 from pathlib import Path
 
 from temporalio.worker.workflow_sandbox import RestrictedWorkflowAccessError
 
 from activities.contract import clip
-from activities.errors import AgentError
+from activities.errors import AgentError, place_of
+
+_HERE = str(Path(__file__).parent)
 
 
 class ChoreographyError(Exception):
@@ -96,20 +95,5 @@ def tell(error: BaseException) -> str:
     return f"{type(error).__name__}: {clip(str(error))} (at {_place_of(error)})"
 
 
-def says_stop(error: BaseException) -> bool:
-    """Whether an error says that the running task was cancelled, rather than something that it waited for."""
-    task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
-
-
-_NOT_THE_PROGRAM = (
-    str(Path(__file__).parent),
-    *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
-)
-
-
 def _place_of(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    program = [frame for frame in frames if not frame.filename.startswith(_NOT_THE_PROGRAM)]
-    frame = (program or frames)[-1]
-    return f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}"
+    return place_of(error, outside=_HERE)

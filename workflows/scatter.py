@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, 
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Literal, TypeVar, get_args, overload
 
+from activities.errors import says_stop
 from workflows.call import label
-from workflows.errors import ItemFailed, says_stop
+from workflows.errors import ItemFailed
 from workflows.role import Role, held_instance, pool_of
 from workflows.scope import Scope, current_scope, inside
 

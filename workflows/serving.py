@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
@@ -22,7 +20,7 @@ from activities.activity import Activity, activity_for
 from activities.agent import methods_of
 from activities.contract import CHOREOGRAPHY_QUEUE, method_name
 from activities.converter import data_converter
-from activities.errors import AgentError
+from activities.errors import AgentError, place_of
 from activities.memory import keeper_activities
 from activities.queues import unserved_queues
 from workflows.choreography import Choreography
@@ -196,20 +194,9 @@ def _discover(modules: Sequence[str]) -> Offer:
     except (ChoreographyError, AgentError):
         raise
     except Exception as error:
-        raise SettingsInvalid(
-            f"A module can't be imported: {type(error).__name__}: {error}{_place_of(error)}"
-        ) from error
-
-
-def _place_of(error: Exception) -> str:
-    """Name the innermost line outside installed packages."""
-    if isinstance(error, SyntaxError):  # its message names the line itself
-        return ""
-    not_own = ("site-packages", "/lib/python", "<frozen")
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not any(part in frame.filename for part in not_own)]
-    frame = (own or frames)[-1]
-    return f" (at {Path(frame.filename).name}:{frame.lineno})"
+        # A syntax error's message names the line itself.
+        place = "" if isinstance(error, SyntaxError) else f" (at {place_of(error)})"
+        raise SettingsInvalid(f"A module can't be imported: {type(error).__name__}: {error}{place}") from error
 
 
 def _queues(offer: Offer) -> dict[str, list[Activity]]:

@@ -158,5 +158,5 @@ async def test_a_module_that_looks_at_the_clock_when_it_is_imported_is_an_error_
             async def dine() -> None: ...
         """)
     )
-    with pytest.raises(SettingsInvalid, match=r"\(at clocked.py:5 in <module>\) A choreography has no clock"):
+    with pytest.raises(SettingsInvalid, match=r"\(at clocked.py:5\) A choreography has no clock"):
         workers(client, Settings.read(modules=["clocked"], bare=True))
