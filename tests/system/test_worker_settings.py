@@ -51,7 +51,7 @@ MODULES = {
         ("--concurrency few", {}, r"--concurrency few: give a number from 1, as in 4 or Coder=4"),
         ("--module unreadable", {}, r"SyntaxError: invalid syntax \(unreadable\.py, line 1\)"),
         ("--module needy", {}, r"ModuleNotFoundError: No module named 'not_installed' \(at needy\.py:2\)"),
-        ("--module faulty", {}, r"KeyError: 'all' \(at faulty\.py:4\)"),
+        ("--module faulty", {}, r"KeyError: 'all' \(at faulty\.py:4 in limit\)"),
         ("--module misdeclared", {}, r"Twin\.sleep: the parameter '\*hours'"),
         ("--module twin --module other_twin", {}, r"Two agents are called Twin: twin\.Twin and other_twin\.Twin"),
         ("--bare --module empty", {}, r"neither a choreography nor an agent with methods in empty"),
