@@ -27,6 +27,9 @@ TASK_BYTES = 3 * 1024 * 1024
 QUIET_S = 20.0
 """Seconds without any result from a queue after which the run asks whether somebody serves it."""
 
+WATCHING = "then asks whether all queues are served"
+"""What the UI's timeline shows beside the timer for that."""
+
 _TRUST_S = 60.0
 """Seconds for which a queue that was seen to be served is not asked about again; doubled each time."""
 
@@ -168,7 +171,9 @@ class Run:
                 await self._ask_about([n for n, q in self._queues.items() if q.pending and q.due() <= workflow.now()])
                 continue
             with suppress(TimeoutError):
-                await workflow.wait_condition(functools.partial(self._is_due_before, due), timeout=wait)
+                await workflow.wait_condition(
+                    functools.partial(self._is_due_before, due), timeout=wait, timeout_summary=WATCHING
+                )
 
     def _next_due(self) -> datetime | None:
         return min((queue.due() for queue in self._queues.values() if queue.pending), default=None)
