@@ -17,7 +17,7 @@ from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 
-from activities.agent import Agent, state_of
+from activities.agent import Agent, restore_state, saved_state, state_of
 from activities.answer import TurnLoop
 from activities.call import CallContext, answering
 from activities.contract import (
@@ -123,15 +123,12 @@ async def _perform(
 
 async def _with_state(agent: Agent, memory: Memory, work: Callable[[], Awaitable[Any]]) -> Any:
     """Do plain work with the state that the instance keeps, and keep what it changed."""
-    state = state_of(agent)
-    if state is None:
+    if state_of(agent) is None:
         return await work()
     recalled = await memory.recall()
-    if recalled.state is not None:
-        vars(agent)["state"] = type(state).model_validate(recalled.state)
+    restore_state(agent, recalled.state)
     value = await work()
-    left = state_of(agent)
-    kept = left.model_dump(mode="json") if left else None
+    kept = saved_state(agent)
     if kept != recalled.state:
         await memory.commit(recalled.transcript.next, (), 0, kept)
     return value

@@ -287,6 +287,19 @@ def state_of(agent: Agent) -> BaseModel | None:
     return state if isinstance(state, BaseModel) else None
 
 
+def restore_state(agent: Agent, saved: Any) -> None:
+    """Give an agent the state that was saved of it; nothing changes where none was, or none is declared."""
+    state = state_of(agent)
+    if saved is not None and state is not None:
+        vars(agent)["state"] = type(state).model_validate(saved)
+
+
+def saved_state(agent: Agent) -> Any:
+    """Return an agent's state as plain JSON values, to be saved; None if its class declares none."""
+    state = state_of(agent)
+    return None if state is None else state.model_dump(mode="json")
+
+
 def system_prompt_of(agent: type) -> str | None:
     """Return the class docstring, or that of the nearest agent class above it."""
     for base in agent.__mro__:

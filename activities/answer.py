@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from activities import model, strategy
-from activities.agent import Agent, state_of, system_prompt_of
+from activities.agent import Agent, restore_state, saved_state, system_prompt_of
 from activities.call import current_call
 from activities.compaction import Window, compact
 from activities.contract import clip, explain
@@ -106,9 +106,7 @@ class TurnLoop:
         recalled = await self.memory.recall()
         self.history = recalled.transcript
         self._state_before = recalled.state
-        saved = recalled.state if self.progress.state is None else self.progress.state
-        if saved is not None and (state := state_of(self.agent)) is not None:
-            vars(self.agent)["state"] = type(state).model_validate(saved)
+        restore_state(self.agent, recalled.state if self.progress.state is None else self.progress.state)
         if recalled.committed is None:
             return False
         entries = recalled.committed[1:]
@@ -118,14 +116,10 @@ class TurnLoop:
         return True
 
     async def _commit(self) -> None:
-        state = self._dumped_state()
+        state = saved_state(self.agent)
         changed = state if state != self._state_before else None
         self.record()
         await self.memory.commit(self.history.next, self.said(), self.progress.heard, changed)
-
-    def _dumped_state(self) -> Any:
-        state = state_of(self.agent)
-        return None if state is None else state.model_dump(mode="json")
 
     def said(self) -> list[Entry]:
         """Return what this call adds to the conversation: complete, every tool call with its result."""
@@ -271,7 +265,7 @@ class TurnLoop:
         if done:
             name = call["function"]["name"]
             self.progress.tools_done = list(dict.fromkeys([*self.progress.tools_done, name]))
-        self.progress.state = self._dumped_state()
+        self.progress.state = saved_state(self.agent)
         self._answer_call(call, result)
 
     def _answer_call(self, call: Message, result: str) -> None:

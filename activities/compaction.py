@@ -99,9 +99,7 @@ async def _tokens(window: Window, messages: Sequence[Message], tools: Sequence[S
 def _start_of_last_turns(transcript: Transcript, current: int) -> int:
     """Return the number of the entry with which the last turns begin; never inside a pair of call and result."""
     turns = [number for number, entry in transcript.numbered if entry.get("role") == "assistant"]
-    if len(turns) <= TURNS_KEPT:
-        return min(turns[:1] or [current], default=current)
-    return turns[-TURNS_KEPT]
+    return turns[-TURNS_KEPT:][0] if turns else current
 
 
 async def _summarise(transcript: Transcript, current: int, tail: int, window: Window) -> tuple[Entry | None, Usage]:

@@ -144,8 +144,6 @@ class Durable(Nothing):
 READABLE_BYTES = 500_000
 """Up to this size a commit is sent as it is, for people to read in the UI; beyond, it is compressed."""
 
-_LONG_RESULT = 2_000
-
 
 def _as_sent(entries: Sequence[Entry]) -> dict[str, Any]:
     """Return the part of a commit that holds the entries: never more than the server takes."""
@@ -153,7 +151,7 @@ def _as_sent(entries: Sequence[Entry]) -> dict[str, Any]:
         return {"entries": list(entries)}
     packed = Transcript(enumerate(entries)).pack()
     if len(packed) > PAYLOAD_LIMIT:
-        packed = Transcript(enumerate(with_short_results(entries, _LONG_RESULT))).pack()
+        packed = Transcript(enumerate(with_short_results(entries))).pack()
     return {"packed": packed}
 
 

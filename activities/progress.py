@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -12,12 +10,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from activities.contract import PAYLOAD_LIMIT, Usage
-from activities.transcript import Entry, with_short_results
+from activities.transcript import Entry, compressed, decompressed, with_short_results
 
 READABLE_BYTES = 16_000
 """Up to this size progress is recorded as it is, for people to read in the UI; beyond, it is compressed."""
-
-_LONG_RESULT = 2_000
 
 
 class Progress(BaseModel):
@@ -41,24 +37,20 @@ class Progress(BaseModel):
         written = self.model_dump_json(exclude_defaults=True)
         if len(written) <= READABLE_BYTES:
             return self.model_dump(mode="json", exclude_defaults=True)
-        packed = _pack(written)
+        packed = compressed(written)
         if len(packed) > PAYLOAD_LIMIT:
-            packed = _pack(self._with_short_results().model_dump_json(exclude_defaults=True))
+            packed = compressed(self._with_short_results().model_dump_json(exclude_defaults=True))
         return {"packed": packed}
 
     @classmethod
     def read(cls, recorded: Any) -> Progress:
         """Read what `record` has returned."""
         if "packed" in recorded:
-            return cls.model_validate_json(zlib.decompress(base64.b85decode(recorded["packed"])))
+            return cls.model_validate_json(decompressed(recorded["packed"]))
         return cls.model_validate(recorded)
 
     def _with_short_results(self) -> Progress:
-        return self.model_copy(update={"entries": with_short_results(self.entries, _LONG_RESULT)})
-
-
-def _pack(text: str) -> str:
-    return base64.b85encode(zlib.compress(text.encode(), 6)).decode()
+        return self.model_copy(update={"entries": with_short_results(self.entries)})
 
 
 _current: ContextVar[Progress | None] = ContextVar("progress", default=None)

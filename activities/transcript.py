@@ -94,12 +94,12 @@ class Transcript:
     def pack(self) -> str:
         """Write it as compressed text: a conversation is carried on and read often, and says many things twice."""
         data = json.dumps({"next": self.next, "numbered": self.numbered}, ensure_ascii=False, separators=(",", ":"))
-        return base64.b85encode(zlib.compress(data.encode(), 9)).decode()
+        return compressed(data)
 
     @classmethod
     def unpack(cls, packed: str) -> Transcript:
         """Read what `pack` has written."""
-        data = json.loads(zlib.decompress(base64.b85decode(packed)))
+        data = json.loads(decompressed(packed))
         return cls([(number, entry) for number, entry in data["numbered"]], data["next"])
 
     def _shortened_before(self) -> int:
@@ -107,12 +107,28 @@ class Transcript:
         return note["before"] if note else 0
 
 
-def with_short_results(entries: Iterable[Entry], limit: int) -> list[Entry]:
-    """Return entries whose tool results have at most a number of characters, head and tail."""
+SENT_OF_LONG_RESULTS = 2_000
+"""Characters of a tool result that are sent where, even compressed, all of it would be more than the server takes."""
+
+
+def with_short_results(entries: Iterable[Entry]) -> list[Entry]:
+    """Return entries that are small enough to be sent: of long tool results only head and tail are left."""
     return [
-        {**entry, "content": shortened(entry["content"], limit)} if entry.get("role") == "tool" else entry
+        {**entry, "content": shortened(entry["content"], SENT_OF_LONG_RESULTS)}
+        if entry.get("role") == "tool"
+        else entry
         for entry in entries
     ]
+
+
+def compressed(text: str) -> str:
+    """Return a text in fewer characters, fit for JSON."""
+    return base64.b85encode(zlib.compress(text.encode(), 6)).decode()
+
+
+def decompressed(text: str) -> bytes:
+    """Return what `compressed` was given."""
+    return zlib.decompress(base64.b85decode(text))
 
 
 def shift(entries: Sequence[Entry], base: int, by: int) -> list[Entry]:
