@@ -19,6 +19,9 @@ CHOREOGRAPHY_QUEUE = "choreography"
 UNSERVED_ACTIVITY = "unserved_queues"
 """The local activity by which a run asks which of its queues nobody polls."""
 
+BREATHE_ACTIVITY = "breathe"
+"""The local activity that does nothing: it ends a workflow task in time."""
+
 PAYLOAD_LIMIT = 2 * 1024 * 1024 - 64 * 1024
 """Bytes in one payload. The server's limit is 2 MB; the rest is room for metadata and for a codec's overhead."""
 

@@ -11,7 +11,7 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 
-from activities.contract import UNSERVED_ACTIVITY
+from activities.contract import BREATHE_ACTIVITY, UNSERVED_ACTIVITY
 
 _ALIVE_S = 75.0
 """A poller that has not been seen for longer is gone: a poll lasts 60 s, and the server lists pollers for 5 minutes."""
@@ -25,6 +25,11 @@ def unserved_queues(client: Client) -> Callable[[list[str]], Awaitable[list[str]
         return [name for name in names if not await _is_served(client, name)]
 
     return unserved
+
+
+@activity.defn(name=BREATHE_ACTIVITY)
+async def breathe() -> None:
+    """Do nothing."""
 
 
 async def _is_served(client: Client, name: str) -> bool:

@@ -20,9 +20,10 @@ from activities.agent import Agent, declares_state
 from activities.contract import HEARTBEAT_TIMEOUT_S, PAYLOAD_LIMIT, conversation_id, explain, method_name
 from activities.method import Method
 from workflows.errors import CallFailed, ClaimEnded, TooLarge
+from workflows.ledger import Outcome, Step
 from workflows.pool import Pool
 from workflows.run import Run
-from workflows.scope import Scope, current_scope
+from workflows.scope import Scope, current_scope, numbering_scope
 
 R = TypeVar("R")
 
@@ -97,8 +98,8 @@ class Call(Generic[R]):
         self.pool = pool
         self.method = method
         self.arguments = arguments
-        self.step = current_scope().next_step()
-        self._scope = current_scope()
+        self._scope = numbering_scope()
+        self.step = self._scope.next_step()
         self._target = target
         self._outcome: asyncio.Future[R] | None = None
 
@@ -131,38 +132,45 @@ class Call(Generic[R]):
     async def _make(self) -> R:
         run = Run.current()
         with self._scope.child(self.step) as scope:
-            async with self._target.claimed(scope) as instance, run.calling(self.queue):
-                if self._remembers:
-                    await run.keep_conversations()
+            async with self._target.claimed(scope) as instance:
                 payload = self._encode(run, instance)
-                await run.room_for(len(payload.data))
-                reply = await _not_resumed_after_cancel(lambda: self._execute(payload, instance))
-                return self._decode(run, reply, instance)
+                step = Step.of(self.step, f"{self.name} by {instance} ({self._label()})", payload.data)
+                outcome = await _not_resumed_after_cancel(
+                    lambda: run.ledger.step(step, lambda: self._execute(run, payload, instance))
+                )
+                return self._decode(run, outcome, instance)
 
-    async def _execute(self, payload: Payload, instance: str) -> RawValue:
+    async def _execute(self, run: Run, payload: Payload, instance: str) -> Outcome:
+        async with run.calling(self.queue):
+            if self._remembers:
+                await run.keep_conversations()
+            await run.room_for(len(payload.data))
+            try:
+                reply: RawValue = await self._activity(payload, instance)
+                return Outcome(reply.payload.data.decode())
+            except ActivityError as error:
+                if is_cancelled_exception(error):
+                    return Outcome()
+                return Outcome(error=_reason(error), cause=error)
+
+    def _activity(self, payload: Payload, instance: str) -> Awaitable[RawValue]:
         options = self.method.options
-        try:
-            reply: RawValue = await workflow.execute_activity(
-                self.name,
-                RawValue(payload),
-                task_queue=self.queue,
-                activity_id=self.step,
-                result_type=RawValue,
-                start_to_close_timeout=timedelta(seconds=options.timeout + _GRACE_S),
-                heartbeat_timeout=timedelta(seconds=HEARTBEAT_TIMEOUT_S),
-                retry_policy=RetryPolicy(
-                    initial_interval=timedelta(seconds=1),
-                    maximum_interval=timedelta(minutes=1),
-                    maximum_attempts=1 + options.retries + _WORKER_DEATHS,
-                ),
-                cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-                summary=f"{instance} · {self._label()}",
-            )
-            return reply
-        except ActivityError as error:
-            if is_cancelled_exception(error):
-                raise asyncio.CancelledError from error
-            raise self._failed(instance, *_reason(error)) from error
+        return workflow.execute_activity(
+            self.name,
+            RawValue(payload),
+            task_queue=self.queue,
+            activity_id=self.step,
+            result_type=RawValue,
+            start_to_close_timeout=timedelta(seconds=options.timeout + _GRACE_S),
+            heartbeat_timeout=timedelta(seconds=HEARTBEAT_TIMEOUT_S),
+            retry_policy=RetryPolicy(
+                initial_interval=timedelta(seconds=1),
+                maximum_interval=timedelta(minutes=1),
+                maximum_attempts=1 + options.retries + _WORKER_DEATHS,
+            ),
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            summary=f"{instance} · {self._label()}",
+        )
 
     def _encode(self, run: Run, instance: str) -> Payload:
         request = self.method.request.model_construct(
@@ -195,9 +203,13 @@ class Call(Generic[R]):
     def _largest_argument(self) -> str:
         return max(self.arguments, key=lambda name: len(repr(self.arguments[name])), default="")
 
-    def _decode(self, run: Run, raw: RawValue, instance: str) -> R:
+    def _decode(self, run: Run, outcome: Outcome, instance: str) -> R:
+        if outcome.data is None:
+            if outcome.error is None:
+                raise asyncio.CancelledError
+            raise self._failed(instance, *outcome.error) from outcome.cause
         try:
-            reply = self.method.reply.model_validate_json(raw.payload.data)
+            reply = self.method.reply.model_validate_json(outcome.data)
         except ValidationError as error:
             reason = (
                 f"its result does not fit its type: {explain(error)}. Do worker and choreography run the same code?"
@@ -222,7 +234,7 @@ class Call(Generic[R]):
         return label(next(iter(self.arguments.values()))) if self.arguments else self.method.name
 
 
-async def _not_resumed_after_cancel(work: Callable[[], Awaitable[RawValue]]) -> RawValue:
+async def _not_resumed_after_cancel(work: Callable[[], Awaitable[Outcome]]) -> Outcome:
     """Await work; if it was to be cancelled but ended well nevertheless, be cancelled all the same.
 
     Otherwise the body of a cancelled item would go on to its next call.

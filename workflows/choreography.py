@@ -13,7 +13,8 @@ import inspect
 import json
 import sys
 import typing
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
@@ -26,6 +27,7 @@ from temporalio.exceptions import ApplicationError, FailureError
 from activities.agent import Agent, methods_of
 from activities.contract import PAYLOAD_LIMIT, explain, method_name
 from activities.errors import ResultInvalid, says_stop
+from workflows.continuation import Continuation
 from workflows.errors import ChoreographyInvalid, InputInvalid, TooLarge, tell
 from workflows.options import MOST_INSTANCES, Options
 from workflows.pool import Pool
@@ -122,7 +124,22 @@ class Choreography(Generic[P, R]):
                 f"the result is {len(data):,} bytes; {PAYLOAD_LIMIT:,} is the most that the server takes. "
                 "Write it into the workspace and return its path."
             )
-        return RawValue(Payload(metadata={"encoding": b"json/plain"}, data=data))
+        return _json(data)
+
+    def encode_inputs(self, continuation: Continuation, options: Options) -> list[RawValue]:
+        """Turn what `continue_with` was given into the inputs of a run.
+
+        Raises:
+            InputInvalid: They are not what the function takes, or can't be said in JSON.
+        """
+        try:
+            bound = inspect.Signature(list(self.inputs.values())).bind(*continuation.args, **continuation.kwargs)
+            bound.apply_defaults()
+            values = [(self._hints[name], value) for name, value in bound.arguments.items()]
+            data = [_adapter_of_result(hint).dump_json(value, by_alias=True, round_trip=True) for hint, value in values]
+        except (TypeError, PydanticSerializationError) as error:
+            raise InputInvalid(f"continue_with: {error}; {self._usage()}") from None
+        return [_json(text) for text in [*data, options.model_dump_json(exclude_defaults=True).encode()]]
 
     def cast(self, options: Options) -> dict[str, Role]:
         """Make the roles of a run, each with its pool."""
@@ -196,23 +213,32 @@ def _workflow_class(choreography: Choreography[Any, Any]) -> type[Run]:
 
 
 async def _perform(run: Run, choreography: Choreography[Any, Any], payloads: Sequence[Any]) -> RawValue:
-    try:
-        inputs, run.options = choreography.decode(payloads)
-        with inside(Scope()):
-            roles = choreography.cast(run.options)
-            run.pools = [pool_of(role) for role in roles.values()]
-            value = await choreography.function(**inputs, **roles)
+    with _failing_readably(choreography):
+        given = run.take_up(payloads)
+        inputs, run.options = choreography.decode(given)
+        value = await run.perform(_program(run, choreography, inputs), given)
+        if isinstance(value, Continuation):
+            run.begin_afresh(choreography.encode_inputs(value, run.options))
         return choreography.encode(value)
+
+
+async def _program(run: Run, choreography: Choreography[Any, R], inputs: dict[str, Any]) -> R:
+    with _failing_readably(choreography), inside(Scope(run.first_step)):
+        roles = choreography.cast(run.options)
+        run.pools = [pool_of(role) for role in roles.values()]
+        return await choreography.function(**inputs, **roles)
+
+
+@contextmanager
+def _failing_readably(choreography: Choreography[Any, Any]) -> Iterator[None]:
+    """Make an error of the program end the run, readably; left alone it would repeat the workflow task for ever."""
+    try:
+        yield
     except (Exception, SystemExit, asyncio.CancelledError) as error:  # a SystemExit would end the whole worker
         if says_stop(error) or isinstance(error, FailureError):
             raise
-        raise _failure(choreography, error) from error.__cause__
-
-
-def _failure(choreography: Choreography[Any, Any], error: BaseException) -> ApplicationError:
-    """Make an error of the program end the run, readably; left alone it would repeat the workflow task for ever."""
-    failure = ApplicationError(f"{choreography.name}: {tell(error)}", type=type(error).__name__, non_retryable=True)
-    return failure.with_traceback(error.__traceback__)
+        failure = ApplicationError(f"{choreography.name}: {tell(error)}", type=type(error).__name__, non_retryable=True)
+        raise failure.with_traceback(error.__traceback__) from error.__cause__
 
 
 def _hints_of(function: Callable[..., Any]) -> dict[str, Any]:
@@ -247,6 +273,10 @@ def _check_input_type(function: str, name: str, hint: Any) -> None:
         raise ChoreographyInvalid(
             f"{function}: the input '{name}' can't be given as JSON: {str(error).splitlines()[0]}"
         ) from error
+
+
+def _json(data: bytes) -> RawValue:
+    return RawValue(Payload(metadata={"encoding": b"json/plain"}, data=data))
 
 
 def _adapter_of_result(hint: Any) -> TypeAdapter[Any]:

@@ -44,6 +44,10 @@ class TooLarge(ChoreographyError):
     """Arguments or a result are more than the server takes."""
 
 
+class PathDiffers(ChoreographyError):
+    """A run that continued as new takes another path than before; names the step, what was expected and found."""
+
+
 class CallFailed(ChoreographyError):
     """A call failed for good.
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
+from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel
 from temporalio import workflow
@@ -14,8 +16,12 @@ from temporalio.common import RetryPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import FailureError
 
 from activities.contract import CONVERSATION_KEEPER, UNSERVED_ACTIVITY, Usage
+from workflows.continuation import Carried, taken_along, to_take_along
+from workflows.errors import PathDiffers
+from workflows.ledger import Ledger
 from workflows.options import Options
 from workflows.pool import Pool
+from workflows.scope import inside
 
 CALLS_IN_FLIGHT = 90
 """Calls that one run has in the queues at a time. A default server fails a workflow task during which more than 100
@@ -37,6 +43,15 @@ _MOST_TRUST_S = 1800.0
 
 _ASK_AGAIN_S = 30.0
 """Seconds after which an unserved queue is asked about again."""
+
+CONTINUE_AT_EVENTS = 10_000
+"""Events at which a run begins no more calls, and continues as new when those in flight have ended. The server suggests
+it at 4,096, from which on the run does so as soon as no call is in flight; it ends a workflow at 51,200."""
+
+CONTINUE_AT_BYTES = 8_000_000
+"""Bytes of history at which it does so; the server suggests it at 4 MB, and ends a workflow at 50 MB."""
+
+T = TypeVar("T")
 
 
 class Progress(BaseModel):
@@ -84,6 +99,12 @@ class Run:
         self._watching: asyncio.Task[None] | None = None
         self._keeper: asyncio.Future[None] | None = None
         self._shows_waits = False
+        self._asks = False
+        self._calls_in_flight = 0
+        self._ending = False
+        self._carried = Carried(began=workflow.now().timestamp())
+        self._pages = b""
+        self.ledger = Ledger(self._carried.began)
 
     @staticmethod
     def current() -> Run:
@@ -91,6 +112,83 @@ class Run:
         run = workflow.instance()
         assert isinstance(run, Run)
         return run
+
+    def take_up(self, payloads: Sequence[Any]) -> Sequence[Any]:
+        """Take what an earlier run left, and return the inputs of the program."""
+        carried, self._pages, inputs = taken_along(payloads)
+        if carried is not None:
+            self._carried = carried
+            self._calls_done, self._usage = carried.calls_done, carried.usage
+            self.ledger = Ledger(carried.began, self._pages)
+        self.ledger.keep_timers()
+        return inputs
+
+    @property
+    def first_step(self) -> str:
+        """Where the program's steps are: those of a program that began afresh have names of their own."""
+        return "" if self._carried.program == 1 else f"p{self._carried.program}"
+
+    async def perform(self, program: Coroutine[Any, Any, T], inputs: Sequence[Any]) -> T:
+        """Run the program to its end; on the way, where it is time, continue as new.
+
+        Args:
+            program: What the run is for.
+            inputs: What it was given, for the next run.
+
+        Raises:
+            PathDiffers: The program does not come to where it was when it continued as new.
+        """
+        if self._carried.conversations:
+            await self.keep_conversations()
+        doing = asyncio.create_task(program)
+        telling = asyncio.create_task(self.ledger.tell())
+        try:
+            await workflow.wait_condition(
+                lambda: doing.done() or self.ledger.difference is not None or self._may_continue()
+            )
+        except asyncio.CancelledError:
+            doing.cancel()
+            return await doing
+        telling.cancel()
+        if doing.done():
+            self.ledger.ended()
+        if self.ledger.difference is not None:
+            raise PathDiffers(self.ledger.difference)
+        if not doing.done():
+            self._continue(inputs)
+        return doing.result()
+
+    def begin_afresh(self, inputs: Sequence[Any]) -> NoReturn:
+        """Continue as new with a program that has done nothing yet."""
+        carried = Carried(
+            program=self._carried.program + 1,
+            began=workflow.now().timestamp(),
+            conversations=self._keeper is not None,
+            calls_done=self._calls_done,
+            usage=self._usage,
+        )
+        workflow.continue_as_new(args=to_take_along(carried, b"", inputs))
+
+    def _continue(self, inputs: Sequence[Any]) -> NoReturn:
+        carried = self._carried.model_copy(update={"conversations": self._keeper is not None})
+        workflow.continue_as_new(args=to_take_along(carried, self._pages + self.ledger.page(), inputs))
+
+    def _may_continue(self) -> bool:
+        """Whether it is time to continue as new, and nothing is under way that would be lost."""
+        if self._calls_in_flight or self._asks or not self._is_long() or not self.ledger.has_news:
+            return False
+        return not self.ledger.is_telling and workflow.all_handlers_finished()
+
+    def _is_long(self) -> bool:
+        info = workflow.info()
+        return info.is_continue_as_new_suggested() or self._is_too_long()
+
+    def _is_too_long(self) -> bool:
+        info = workflow.info()
+        return (
+            info.get_current_history_length() >= CONTINUE_AT_EVENTS
+            or info.get_current_history_size() >= CONTINUE_AT_BYTES
+        )
 
     @workflow.query(description="Calls done and running, what the run waits for, and what it has used.")
     def progress(self) -> Progress:
@@ -105,12 +203,15 @@ class Run:
     @asynccontextmanager
     async def calling(self, queue_name: str) -> AsyncIterator[None]:
         """Be in flight: wait for a place among the run's calls, and be watched while it lasts."""
+        await self._not_when_ending()
         async with self._in_flight:
+            await self._not_when_ending()
             self._calls += 1
+            self._calls_in_flight += 1
             number = self._calls
             queue = self._queues.setdefault(queue_name, _Queue())
             if self._watching is None:
-                self._watching = asyncio.create_task(self._watch())
+                self._watching = asyncio.create_task(self._watch(), context=contextvars.Context())
             queue.pending[number] = workflow.now()
             try:
                 yield
@@ -121,7 +222,14 @@ class Run:
             queue.found(workflow.now(), unserved=False)
             self._end_call(queue, number)
 
+    async def _not_when_ending(self) -> None:
+        """Wait for ever if the run is about to continue as new; the call is made by the next run."""
+        self._ending = self._ending or (self._is_too_long() if self._calls_in_flight else self._is_long())
+        if self._ending:
+            await asyncio.get_running_loop().create_future()
+
     def _end_call(self, queue: _Queue, number: int) -> None:
+        self._calls_in_flight -= 1
         del queue.pending[number]
         if self._shows_waits:
             self._show_waits()
@@ -135,12 +243,13 @@ class Run:
             if self._task_bytes == 0 or self._task_bytes + size <= TASK_BYTES:
                 self._task_bytes += size
                 return
-            await workflow.sleep(0.01)
+            with inside(None):
+                await workflow.sleep(0.01)
 
     async def keep_conversations(self) -> None:
         """See to it, before the first of them is begun, that the run's conversations end when the run has ended."""
         if self._keeper is None:
-            self._keeper = asyncio.ensure_future(self._start_keeper())
+            self._keeper = asyncio.create_task(self._start_keeper(), context=contextvars.Context())
         await asyncio.shield(self._keeper)
 
     async def _start_keeper(self) -> None:
@@ -183,6 +292,7 @@ class Run:
         return due is not None and due < moment
 
     async def _ask_about(self, names: list[str]) -> None:
+        self._asks = True
         try:
             unserved: list[str] = await workflow.execute_local_activity(
                 UNSERVED_ACTIVITY,
@@ -194,6 +304,7 @@ class Run:
         except FailureError as error:
             workflow.logger.warning("could not find out who serves %s: %s", ", ".join(names), error)
             unserved = []
+        self._asks = False
         for name in names:
             queue = self._queues[name]
             queue.found(workflow.now(), unserved=name in unserved)

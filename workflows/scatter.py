@@ -14,7 +14,7 @@ from activities.errors import says_stop
 from workflows.call import label
 from workflows.errors import ItemFailed
 from workflows.role import Role, held_instance, pool_of
-from workflows.scope import Scope, current_scope, inside
+from workflows.scope import Scope, inside, numbering_scope
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -71,7 +71,7 @@ async def scatter(
         ItemFailed: A body failed; names item and instance, the error is its cause.
         ClaimCycle: A claim could never be granted.
     """
-    scope = current_scope()
+    scope = numbering_scope()
     return await _Scatter(list(items), pool, body, on_error, scope, scope.next_step(), key).run()
 
 
@@ -89,7 +89,7 @@ async def fan_out(groups: Iterable[Group[Any]], *, on_error: OnError = "raise") 
     Returns:
         A list of results for each group, in the order of the groups.
     """
-    scope = current_scope()
+    scope = numbering_scope()
     scatters = [_Scatter(list(items), pool, body, on_error, scope, scope.next_step()) for items, pool, body in groups]
     return await _together([group.run() for group in scatters])
 

@@ -6,11 +6,12 @@ step) is its place in the program, whatever the order in which things end.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workflows.pool import Waiter
@@ -27,6 +28,7 @@ class Scope:
         children: The scopes that this one waits for.
         holds: Names of the instances that it has claimed.
         waits: The claims that it waits for.
+        task: The task whose steps it numbers.
     """
 
     path: str = ""
@@ -35,6 +37,7 @@ class Scope:
     children: list[Scope] = field(default_factory=list)
     holds: list[str] = field(default_factory=list)
     waits: list[Waiter] = field(default_factory=list)
+    task: asyncio.Task[Any] | None = None
     _steps: int = 0
 
     def next_step(self) -> str:
@@ -71,6 +74,11 @@ class Scope:
 _current: ContextVar[Scope | None] = ContextVar("scope", default=None)
 
 
+def in_the_program() -> bool:
+    """Whether the code that asks belongs to the choreography, and is not the harness's own business."""
+    return _current.get() is not None
+
+
 def current_scope() -> Scope:
     """Return the scope of the code that asks; a new main line where there is none, as in a unit test."""
     scope = _current.get()
@@ -80,9 +88,29 @@ def current_scope() -> Scope:
     return scope
 
 
+def numbering_scope() -> Scope:
+    """Return the scope in which the code that asks numbers its steps: one of its own for each task.
+
+    Else the numbers in tasks that run side by side would tell who came first.
+    """
+    scope = current_scope()
+    task = _current_task()
+    if scope.task is None:
+        scope.task = task
+    if task is None or scope.task is task:
+        return scope
+    own = Scope(scope.next_step(), parent=scope, task=task)
+    scope.children.append(own)
+    task.add_done_callback(lambda _: scope.children.remove(own))
+    _current.set(own)
+    return own
+
+
 @contextmanager
-def inside(scope: Scope) -> Iterator[None]:
-    """Make a scope the current one."""
+def inside(scope: Scope | None) -> Iterator[None]:
+    """Make a scope the current one; None for what is the harness's own business."""
+    if scope is not None and scope.task is None:
+        scope.task = _current_task()
     token = _current.set(scope)
     try:
         yield
@@ -90,3 +118,10 @@ def inside(scope: Scope) -> Iterator[None]:
         # A run that a worker has let go of may be closed by the garbage collector, in somebody else's context.
         with suppress(ValueError):
             _current.reset(token)
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no loop is running
+        return None

@@ -22,7 +22,7 @@ from activities.contract import CHOREOGRAPHY_QUEUE, method_name
 from activities.converter import data_converter
 from activities.errors import AgentError, place_of
 from activities.memory import keeper_activities
-from activities.queues import unserved_queues
+from activities.queues import breathe, unserved_queues
 from workflows.choreography import Choreography
 from workflows.conversation import Conversation
 from workflows.discovery import Offer, discover, own_modules
@@ -159,7 +159,7 @@ def _choreography_worker(client: Client, settings: Settings) -> Worker:
             client,
             task_queue=CHOREOGRAPHY_QUEUE,
             workflows=[*(made.workflow for made in settings.choreographies), Conversation, ConversationKeeper],
-            activities=[unserved_queues(client), *keeper_activities(client)],
+            activities=[unserved_queues(client), breathe, *keeper_activities(client)],
             no_remote_activities=True,
             workflow_runner=_sandbox(settings.choreographies),
             # The tasks of a worker that was killed wait for this long before another one gets them.

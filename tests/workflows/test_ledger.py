@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.exceptions import ApplicationError, CancelledError
+
+import workflows.run
+from tests.conftest import Runs
+from tests.workflows.crew import Worker, diary
+from workflows import choreography, continue_with, scatter
+
+pytestmark = pytest.mark.usefixtures("served")
+
+EVENTS = 40
+
+
+@pytest.fixture(autouse=True)
+def short_histories(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let runs continue as new after a few calls."""
+    monkeypatch.setattr(workflows.run, "CONTINUE_AT_EVENTS", EVENTS)
+
+
+async def lengths(client: Client, run: WorkflowHandle[Any, Any]) -> list[int]:
+    """Return the number of events of each of the histories that a run consists of."""
+    found = []
+    run_id = run.first_execution_run_id
+    while run_id:
+        events = (await client.get_workflow_handle(run.id, run_id=run_id).fetch_history()).events
+        found.append(len(events))
+        run_id = events[-1].workflow_execution_continued_as_new_event_attributes.new_execution_run_id
+    return found
+
+
+async def continued(client: Client, run: WorkflowHandle[Any, Any], times: int) -> None:
+    """Wait until a run has continued as new so often."""
+    async with asyncio.timeout(60):
+        while len(await lengths(client, run)) <= times:
+            await asyncio.sleep(0.05)
+
+
+async def failure_of(run: WorkflowHandle[Any, Any]) -> ApplicationError:
+    """Wait for a run to fail, and return how."""
+    with pytest.raises(WorkflowFailureError) as caught:
+        await run.result()
+    assert isinstance(caught.value.cause, ApplicationError)
+    return caught.value.cause
+
+
+@choreography(worker=2)
+async def rounds(number: int, worker: Worker) -> list[int]:
+    """Do three calls a round."""
+    done = []
+    for n in range(number):
+        done.append(await worker.double(n))
+        await asyncio.gather(worker.double(n), worker.work(str(n), 0.0))
+    return done
+
+
+async def test_a_long_loop_continues_as_new_and_does_nothing_twice(runs: Runs) -> None:
+    run = await runs.start(rounds, 20)
+    assert await run.result() == [2 * n for n in range(20)]
+    assert len(histories := await lengths(runs.client, run)) > 3
+    assert max(histories) < EVENTS + 40
+    assert sorted(diary.items(run.id, "end"), key=int) == [str(n) for n in range(20)]
+
+
+@choreography(worker=3)
+async def pipeline(number: int, worker: Worker, other: Worker) -> list[list[str]]:
+    """Do several steps for each item, some of which are too slow, with pauses in between."""
+
+    async def body(w: Worker, item: int) -> list[str]:
+        first = await w.work(f"{item}a", 0.001 * (item * 7 % 5))
+        second = "late"
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1.0):
+                second = await w.work(f"{item}b", 5.0 if item % 10 == 3 else 0.0)
+        third = await other.work(f"{item}c", 0.0)
+        await asyncio.sleep(0.01 * (item % 3))
+        fourth = await w.work(f"{item}d", 0.0)
+        assert first == fourth
+        return [first, second, third, fourth]
+
+    return await scatter(range(number), worker, body)
+
+
+async def test_waits_races_and_claims_come_out_as_before(runs: Runs) -> None:
+    run = await runs.start(pipeline, 15)
+    results = await run.result()
+    assert len(await lengths(runs.client, run)) > 2
+    assert {3, 13} <= {item for item, result in enumerate(results) if result[1] == "late"}
+    done = diary.items(run.id, "end")
+    assert len(done) == len(set(done))
+    assert {f"{item}{part}" for item in range(15) for part in "acd"} <= set(done)
+
+
+@choreography(worker=2)
+async def two_lines(worker: Worker) -> list[list[int]]:
+    """Run two loops of different speed side by side, whose calls look alike."""
+
+    async def line(pause: float) -> list[int]:
+        numbers = []
+        for n in range(12):
+            numbers.append(await worker.double(n))
+            await asyncio.sleep(pause)
+        return numbers
+
+    return list(await asyncio.gather(line(0.03), line(0.0)))
+
+
+async def test_tasks_that_run_side_by_side_are_not_taken_for_each_other(runs: Runs) -> None:
+    run = await runs.start(two_lines)
+    assert await run.result() == [[2 * n for n in range(12)]] * 2
+    assert len(await lengths(runs.client, run)) > 2
+
+
+@choreography
+async def sleeper(naps: int, worker: Worker) -> int:
+    """Sleep between calls."""
+    for n in range(naps):
+        await asyncio.sleep(0.4)
+        await worker.double(n)
+    return naps
+
+
+async def test_nobody_sleeps_the_same_sleep_twice(runs: Runs) -> None:
+    began = time.monotonic()
+    run = await runs.start(sleeper, 16)
+    assert await run.result() == 16
+    continued_as_new = len(await lengths(runs.client, run)) - 1
+    assert continued_as_new >= 3
+    slept_again = sum(0.4 * 16 * n / continued_as_new for n in range(continued_as_new))
+    assert time.monotonic() - began < 0.4 * 16 + slept_again
+
+
+@choreography(worker=2)
+async def with_failures(number: int, worker: Worker) -> list[str]:
+    """Fail now and then, and go on."""
+    told = []
+    for n in range(number):
+        try:
+            await worker.fail(f"no {n}")
+        except Exception as error:
+            told.append(str(error))
+        await worker.double(n)
+    return told
+
+
+async def test_a_failure_is_told_as_it_was(runs: Runs) -> None:
+    run = await runs.start(with_failures, 12)
+    told = await run.result()
+    assert len(await lengths(runs.client, run)) > 2
+    for n, message in enumerate(told):
+        assert f"failed: RuntimeError: no {n} " in message
+
+
+@choreography
+async def endless(worker: Worker) -> None:
+    """Do one thing after the other, the kind of which a test may change."""
+    number = 0
+    while True:
+        number += 1
+        if diary.gate("another path").is_set() and number % 5 == 0:
+            await worker.work(f"other {number}", 0.0)
+        else:
+            await worker.double(number)
+
+
+async def test_another_path_fails_the_run_and_tells_where(runs: Runs) -> None:
+    run = await runs.start(endless)
+    await continued(runs.client, run, 1)
+    diary.gate("another path").set()
+    try:
+        failure = await failure_of(run)
+    finally:
+        diary.gate("another path").clear()
+    assert failure.type == "PathDiffers"
+    assert "Step 5: expected Worker.double by worker-1 (5), found Worker.work by worker-1 (other 5)" in failure.message
+
+
+async def test_a_run_that_continued_is_cancelled_like_any_other(runs: Runs) -> None:
+    run = await runs.start(endless)
+    await continued(runs.client, run, 2)
+    await run.cancel()
+    with pytest.raises(WorkflowFailureError) as caught:
+        await run.result()
+    assert isinstance(caught.value.cause, CancelledError)
+
+
+@choreography
+async def shorter_and_shorter(length: int, worker: Worker) -> int:
+    """Do fewer and fewer calls as the test shows the way, and end."""
+    rounds_left = 1 if diary.gate("the short way").is_set() else length
+    for n in range(rounds_left):
+        await worker.double(n)
+    return rounds_left
+
+
+async def test_a_program_that_ends_before_it_comes_to_where_it_was_fails(runs: Runs) -> None:
+    run = await runs.start(shorter_and_shorter, 10_000)
+    await continued(runs.client, run, 1)
+    diary.gate("the short way").set()
+    try:
+        failure = await failure_of(run)
+    finally:
+        diary.gate("the short way").clear()
+    assert failure.type == "PathDiffers"
+    assert "Step 2: expected Worker.double by worker-1 (1), found the program ended before that" in failure.message
+
+
+@choreography
+async def generations(left: int, seen: list[str], worker: Worker) -> list[str]:
+    """Pass on to a fresh program what was seen."""
+    seen.append(await worker.work(f"round {left}", 0.0))
+    return continue_with(left - 1, seen) if left > 1 else seen
+
+
+async def test_continue_with_begins_afresh_with_other_inputs(runs: Runs) -> None:
+    run = await runs.start(generations, 5, [])
+    assert await run.result() == ["worker-1"] * 5
+    assert len(await lengths(runs.client, run)) == 5
+    assert diary.items(run.id, "end") == [f"round {left}" for left in (5, 4, 3, 2, 1)]
+
+
+async def test_continue_with_keeps_the_options(runs: Runs) -> None:
+    run = await runs.start(generations, 2, [], {"instances": {"worker": 7}})
+    await run.result()
+    described = (await run.fetch_history()).events[0].workflow_execution_started_event_attributes
+    assert b'"instances":{"worker":7}' in described.input.payloads[-1].data
+
+
+@choreography
+async def wrong_inputs(left: int, worker: Worker) -> int:
+    """Pass on what it does not take."""
+    return continue_with(left - 1, colour="green")
+
+
+async def test_continue_with_names_an_input_that_there_is_not(runs: Runs) -> None:
+    failure = await failure_of(await runs.start(wrong_inputs, 5))
+    assert failure.type == "InputInvalid"
+    assert "colour" in failure.message
+    assert "wrong_inputs takes (left: int" in failure.message
+
+
+async def test_without_a_server_continue_with_can_be_compared() -> None:
+    result: Any = await wrong_inputs(2, Worker())
+    assert result == continue_with(1, colour="green")

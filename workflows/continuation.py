@@ -1,0 +1,72 @@
+"""How a run goes on beyond what one history may hold: what it takes along, and `continue_with` for loops without end.
+
+@choreography
+async def watch_the_news(seen: list[str], reader: Reader) -> None:
+    for _ in range(1000):
+        seen = await reader.read(seen)
+    return continue_with(seen)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from pydantic import BaseModel
+
+from activities.contract import Usage
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What a program returns to be run afresh. In a unit test it can be compared."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+def continue_with(*args: Any, **kwargs: Any) -> R:  # type: ignore[type-var]  # whatever the choreography returns
+    """Return this from a choreography to have it run afresh, with other inputs.
+
+    The run goes on under its workflow id, with its options, its conversations and its workspace, and forgets what its
+    program did so far. So a loop without end needs no room.
+
+    Args:
+        *args: The inputs of the choreography, without its roles.
+        **kwargs: The same, by name.
+
+    Returns:
+        What the choreography must return.
+    """
+    return cast("R", Continuation(args, kwargs))
+
+
+class Carried(BaseModel):
+    """What a run takes along when it continues as new, beside its ledger."""
+
+    program: int = 1
+    """How often the program began afresh, counted from 1."""
+    began: float
+    """When it did, as seconds since 1970."""
+    conversations: bool = False
+    """Whether there are conversations to be ended with the run."""
+    calls_done: int = 0
+    """Calls of earlier programs of the run."""
+    usage: Usage = Usage()
+    """What those used."""
+
+
+def taken_along(payloads: Sequence[Any]) -> tuple[Carried | None, bytes, Sequence[Any]]:
+    """Tell what a run was given by its earlier run from the inputs that it was started with."""
+    match payloads:
+        case [{"carried": carried}, bytes(ledger), *inputs]:
+            return Carried.model_validate(carried), ledger, inputs
+    return None, b"", payloads
+
+
+def to_take_along(carried: Carried, ledger: bytes, inputs: Sequence[Any]) -> list[Any]:
+    """Return the inputs with which a run continues as new."""
+    return [{"carried": carried.model_dump(mode="json")}, ledger, *inputs]
