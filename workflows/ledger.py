@@ -1,9 +1,9 @@
 """The ledger: what has happened to a run's program so far, in order, so that the program can continue as new.
 
-A run that continues as new runs its program again from the beginning, and is told what happened before: the outcomes of
-its steps and its timers, in the order in which they came, and together where they came together. So the program takes
-the same path, up to its last state, whatever of waiting, claiming and racing lies on it. If it takes another path, the
-run fails and tells where; it never goes on with what belongs to something else.
+A run that continues as new runs its program again from the beginning, and tells it what happened before: the outcomes
+of its steps and its timers, in the order in which they came. So the program takes the same path up to where it was,
+whatever of waiting, claiming and racing lies on it. If it takes another path, the run fails and tells where; it never
+goes on with what belongs to something else.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import gzip
 import json
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import blake2b
@@ -69,20 +68,21 @@ class Happening(NamedTuple):
     """Something that the program was waiting for and that happened.
 
     Attributes:
-        turn: Which happenings came together, by an increasing number.
         at: Seconds since the program began.
         step: What happened.
         outcome: How it ended.
     """
 
-    turn: int
     at: float
     step: Step
     outcome: Outcome
 
 
 class Ledger:
-    """Tells a program what happened to it before, and writes down what happens to it now."""
+    """Tells a program what happens: first what happened to it in earlier runs, then what happens now.
+
+    Both are told in the same way, one thing at a time, each as soon as the program can do nothing but wait.
+    """
 
     def __init__(self, began: float, pages: bytes = b"") -> None:
         """Begin a ledger, or go on with one.
@@ -94,61 +94,63 @@ class Ledger:
         self.difference: str | None = None
         self._began = began
         self._past = deque(_read(pages))
-        self._known = {happening.step.id for happening in self._past}
-        self._asked: dict[str, tuple[Step, asyncio.Future[Outcome]]] = {}
-        self._beyond: list[Step] = []
-        self._told = asyncio.get_running_loop().create_future()
+        self._past_ids = {happening.step.id for happening in self._past}
+        self._present: deque[tuple[Step, Outcome]] = deque()
         self._written: list[Happening] = []
-        self._turn = self._past[-1].turn if self._past else 0
-        self._at_event = -1
-        self._timers = 0
-        self._unset_timers: dict[str, _Timer] = {}
-        self._now = 0.0
+        self._waiting: dict[str, tuple[Step, asyncio.Future[Outcome]]] = {}
+        self._beyond: list[Step] = []
+        self._past_told = asyncio.get_running_loop().create_future()
         if not self._past:
-            self._told.set_result(None)
+            self._past_told.set_result(None)
+        self._timers: dict[str, _Timer] = {}
+        self._timers_made = 0
+        self._now = 0.0
 
     @property
-    def is_telling(self) -> bool:
+    def is_telling_the_past(self) -> bool:
         """Whether the program has yet to come to where it was."""
-        return not self._told.done()
+        return not self._past_told.done()
 
     @property
     def has_news(self) -> bool:
-        """Whether something happened that is on no page yet."""
-        return bool(self._written)
+        """Whether something was told that is on no page yet, and nothing is left to be told."""
+        return bool(self._written) and not self._present and not self.is_telling_the_past
 
     async def step(self, step: Step, work: Callable[[], Awaitable[Outcome]]) -> Outcome:
-        """Return the outcome that the step had before, when its turn comes; or do its work, and write it down."""
-        if step.id in self._known:
-            return await self._recollected(step)
-        if self.is_telling:
-            self._beyond.append(step)
-            await asyncio.shield(self._told)
-        outcome = await work()
-        self._write(step, outcome)
-        return outcome
+        """Return the outcome that the step had before, or do its work.
+
+        Who is cancelled meanwhile waits nevertheless for how the step ends, be it that it was cancelled.
+        """
+        doing = None
+        if step.id not in self._past_ids:
+            doing = asyncio.create_task(self._do(step, work), context=contextvars.Context())
+        while True:
+            told: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+            self._waiting[step.id] = (step, told)
+            try:
+                return await told
+            except asyncio.CancelledError:
+                if told.done() and not told.cancelled():
+                    return told.result()
+                workflow.random()  # it raises if the run is evicted: that cancels too, and must not be waited out
+                if doing:
+                    doing.cancel()
 
     async def tell(self) -> None:
-        """Tell the program what happened before: each time that it waits, what came next."""
-        if not self.is_telling:
-            return
-        turns = 0
-        while self._past:
-            await _until_all_wait()
-            turns += 1
-            if turns % BREATH_EVERY == 0:
-                await _breathe()
-            turn, self._now = self._past[0].turn, self._past[0].at
-            while self._past and self._past[0].turn == turn:
-                if not self._happens(self._past[0]):
-                    return
-                self._past.popleft()
-        await _until_all_wait()
-        self._told.set_result(None)
-        gone = workflow.now().timestamp() - self._began
-        for timer in self._unset_timers.values():
-            timer.set(max(0.0, timer.due - gone))
-        self._unset_timers.clear()
+        """Tell the program what happens, until it takes another path than before."""
+        told = 0
+        while self.difference is None:
+            # The loop looks at conditions when all tasks wait.
+            await workflow.wait_condition(self._has_something_to_tell)
+            if self._past:
+                told += 1
+                if told % BREATH_EVERY == 0:
+                    await _breathe()
+                self._tell_past(self._past[0])
+            elif self.is_telling_the_past:
+                self._end_past()
+            else:
+                self._tell_present(*self._present.popleft())
 
     def ended(self) -> None:
         """Note that the program has ended: a difference if it was not told everything."""
@@ -156,9 +158,9 @@ class Ledger:
             self._differs(self._past[0].step, "the program ended before that")
 
     def page(self) -> bytes:
-        """Return what was written since this run began."""
+        """Return what was told since this run began."""
         lines = [
-            json.dumps([h.turn, round(h.at, 3), *h.step, h.outcome.data, h.outcome.error], separators=(",", ":"))
+            json.dumps([round(h.at, 3), *h.step, h.outcome.data, h.outcome.error], separators=(",", ":"))
             for h in self._written
         ]
         return gzip.compress("".join(f"{line}\n" for line in lines).encode(), mtime=0)
@@ -171,58 +173,68 @@ class Ledger:
         def timer(delay: float, options: Any, callback: Callable[..., Any], *args: Any, context: Any = None) -> Any:
             if not in_the_program():
                 return set_timer(delay, options, callback, *args, context=context)
-            self._timers += 1
-            made = _Timer(self, f"timer {self._timers}", callback, args, loop, context)
-            made.set_real = lambda delay: set_timer(delay, options, made.ring, context=context)
-            if self.is_telling:
-                made.due = self._now + delay
-                self._unset_timers[made.id] = made
-            else:
-                made.set(delay)
+            self._timers_made += 1
+            made = _Timer(f"timer {self._timers_made}", self._now + delay, callback, args, loop, context)
+            made.forget = functools.partial(self._timers.pop, made.id, None)
+            ring = functools.partial(self._present.append, (Step(made.id, "a timer"), Outcome("")))
+            made.set = lambda delay: set_timer(delay, options, ring)
+            self._timers[made.id] = made
+            if not self.is_telling_the_past:
+                made.start(delay)
             return made
 
         loop._timer_impl = timer
 
-    def rang(self, timer: _Timer) -> None:
-        """Note that a timer of the program rang."""
-        self._write(Step(timer.id, "a timer"), Outcome(""))
-
-    def unset(self, timer: _Timer) -> None:
-        """Note that a timer of the program was cancelled."""
-        self._unset_timers.pop(timer.id, None)
-
-    async def _recollected(self, step: Step) -> Outcome:
-        told = asyncio.get_running_loop().create_future()
-        self._asked[step.id] = (step, told)
+    async def _do(self, step: Step, work: Callable[[], Awaitable[Outcome]]) -> None:
+        if self.is_telling_the_past:
+            self._beyond.append(step)
+            await asyncio.shield(self._past_told)
         try:
-            await asyncio.wait([told])
+            outcome = await work()
         except asyncio.CancelledError:
-            # Who is cancelled meanwhile waits nevertheless for how the step ended, as it did for the activity.
-            while not told.done():
-                with suppress(asyncio.CancelledError):
-                    await workflow.wait_condition(told.done)  # unlike a future's wait it ends when the run is evicted
-        outcome: Outcome = told.result()
-        return outcome
+            workflow.random()  # as above
+            outcome = Outcome()
+        except Exception as error:
+            outcome = Outcome(error=(type(error).__name__, str(error)), cause=error)
+        self._present.append((step, outcome))
 
-    def _happens(self, happening: Happening) -> bool:
-        """Let something happen again; return whether the program waits for it."""
+    def _has_something_to_tell(self) -> bool:
+        return bool(self._past or self._present) or self.is_telling_the_past
+
+    def _tell_present(self, step: Step, outcome: Outcome) -> None:
+        if self._let_happen(step, outcome):
+            self._written.append(Happening(workflow.now().timestamp() - self._began, step, outcome))
+
+    def _tell_past(self, happening: Happening) -> None:
+        self._now = happening.at
         expected = happening.step
-        if timer := self._unset_timers.pop(expected.id, None):
-            timer.happen()
-            return True
-        found, told = self._asked.pop(expected.id, (None, None))
-        if found == expected and told is not None:
-            self._known.discard(expected.id)
-            told.set_result(happening.outcome)
-            return True
-        if found is not None:
-            other = " with other arguments" if found.what == expected.what else ""
-            self._differs(expected, f"{found.what}{other}")
+        found = self._waiting.get(expected.id, (expected,))[0]
+        if found != expected:
+            self._differs(expected, found.what + (" with other arguments" if found.what == expected.what else ""))
+        elif self._let_happen(expected, happening.outcome):
+            self._past.popleft()
         elif self._beyond:
             self._differs(expected, f"{self._beyond[0].what} at step {self._beyond[0].id}")
         else:
-            self._differs(expected, "the program does not ask for it")
-        return False
+            self._differs(expected, "a program that does not wait for it")
+
+    def _let_happen(self, step: Step, outcome: Outcome) -> bool:
+        """Let something happen to the program; return whether it waits for that."""
+        if timer := self._timers.pop(step.id, None):
+            timer.happen()
+            return True
+        if step.id not in self._waiting:
+            return False
+        _, told = self._waiting.pop(step.id)
+        told.set_result(outcome)
+        return True
+
+    def _end_past(self) -> None:
+        self._past_told.set_result(None)
+        self._past_ids.clear()
+        self._now = workflow.now().timestamp() - self._began
+        for timer in list(self._timers.values()):
+            timer.start(max(0.0, timer.due - self._now))
 
     def _differs(self, expected: Step, found: str) -> None:
         self.difference = (
@@ -231,54 +243,34 @@ class Ledger:
             "Serve the version that it was started with, or start it anew."
         )
 
-    def _write(self, step: Step, outcome: Outcome) -> None:
-        event = workflow.info().get_current_history_length()
-        if event != self._at_event:
-            self._at_event = event
-            self._turn += 1
-        self._written.append(Happening(self._turn, workflow.now().timestamp() - self._began, step, outcome))
-
 
 class _Timer(asyncio.Handle):
     """A timer of the program: one that the server keeps, or one that is told of."""
 
-    set_real: Callable[[float], asyncio.TimerHandle]
+    set: Callable[[float], asyncio.TimerHandle]
+    forget: Callable[[], object]
 
-    def __init__(
-        self, ledger: Ledger, id: str, callback: Callable[..., Any], args: Any, loop: Any, context: Any
-    ) -> None:
+    def __init__(self, id: str, due: float, callback: Callable[..., Any], args: Any, loop: Any, context: Any) -> None:
         super().__init__(callback, args, loop, context)
         self.id = id
-        self.due = 0.0
-        self._ledger = ledger
-        self._ring = functools.partial(callback, *args)
+        self.due = due
         self._happen = functools.partial(loop.call_soon, callback, *args, context=context or contextvars.copy_context())
         self._real: asyncio.TimerHandle | None = None
 
-    def set(self, delay: float) -> None:
+    def start(self, delay: float) -> None:
         """Have the server keep it."""
-        self._real = self.set_real(delay)
-
-    def ring(self) -> None:
-        """Do what it is for, and write it down."""
-        self._ledger.rang(self)
-        self._ring()
+        self._real = self.set(delay)
 
     def happen(self) -> None:
-        """Do what it is for, as it did before."""
+        """Do what it is for."""
         self._happen()
 
     def cancel(self) -> None:
-        """Never ring."""
+        """Never happen."""
         super().cancel()
-        self._ledger.unset(self)
+        self.forget()
         if self._real is not None:
             self._real.cancel()
-
-
-async def _until_all_wait() -> None:
-    # The loop looks at conditions when nothing else is left to do.
-    await workflow.wait_condition(lambda: True)
 
 
 async def _breathe() -> None:
@@ -292,5 +284,5 @@ async def _breathe() -> None:
 def _read(pages: bytes) -> Iterator[Happening]:
     if pages:
         for line in gzip.decompress(pages).splitlines():
-            turn, at, id, what, digest, data, error = json.loads(line)
-            yield Happening(turn, at, Step(id, what, digest), Outcome(data, tuple(error) if error else None))
+            at, id, what, digest, data, error = json.loads(line)
+            yield Happening(at, Step(id, what, digest), Outcome(data, tuple(error) if error else None))

@@ -141,7 +141,7 @@ class Run:
         if self._carried.conversations:
             await self.keep_conversations()
         doing = asyncio.create_task(program)
-        telling = asyncio.create_task(self.ledger.tell())
+        telling = asyncio.create_task(self.ledger.tell(), context=contextvars.Context())
         try:
             await workflow.wait_condition(
                 lambda: doing.done() or self.ledger.difference is not None or self._may_continue()
@@ -177,7 +177,7 @@ class Run:
         """Whether it is time to continue as new, and nothing is under way that would be lost."""
         if self._calls_in_flight or self._asks or not self._is_long() or not self.ledger.has_news:
             return False
-        return not self.ledger.is_telling and workflow.all_handlers_finished()
+        return workflow.all_handlers_finished()
 
     def _is_long(self) -> bool:
         info = workflow.info()

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from contextlib import suppress
 from typing import Any
 
 import pytest
-from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio import workflow
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowHistory
 from temporalio.exceptions import ApplicationError, CancelledError
 
 import workflows.run
 from tests.conftest import Runs
 from tests.workflows.crew import Worker, diary
 from workflows import choreography, continue_with, scatter
+from workflows.serving import replayer
 
 pytestmark = pytest.mark.usefixtures("served")
 
@@ -25,15 +28,20 @@ def short_histories(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workflows.run, "CONTINUE_AT_EVENTS", EVENTS)
 
 
-async def lengths(client: Client, run: WorkflowHandle[Any, Any]) -> list[int]:
-    """Return the number of events of each of the histories that a run consists of."""
+async def histories(client: Client, run: WorkflowHandle[Any, Any]) -> list[WorkflowHistory]:
+    """Return each of the histories that a run consists of."""
     found = []
     run_id = run.first_execution_run_id
     while run_id:
-        events = (await client.get_workflow_handle(run.id, run_id=run_id).fetch_history()).events
-        found.append(len(events))
-        run_id = events[-1].workflow_execution_continued_as_new_event_attributes.new_execution_run_id
+        found.append(await client.get_workflow_handle(run.id, run_id=run_id).fetch_history())
+        last = found[-1].events[-1].workflow_execution_continued_as_new_event_attributes
+        run_id = last.new_execution_run_id
     return found
+
+
+async def lengths(client: Client, run: WorkflowHandle[Any, Any]) -> list[int]:
+    """Return how many events each of them has."""
+    return [len(history.events) for history in await histories(client, run)]
 
 
 async def continued(client: Client, run: WorkflowHandle[Any, Any], times: int) -> None:
@@ -69,33 +77,52 @@ async def test_a_long_loop_continues_as_new_and_does_nothing_twice(runs: Runs) -
     assert sorted(diary.items(run.id, "end"), key=int) == [str(n) for n in range(20)]
 
 
-@choreography(worker=3)
-async def pipeline(number: int, worker: Worker, other: Worker) -> list[list[str]]:
-    """Do several steps for each item, some of which are too slow, with pauses in between."""
+@choreography(worker=5, other=3)
+async def races(seed: int, worker: Worker, other: Worker) -> int:
+    """Time out, race, and run side by side, in an order that nobody can foresee."""
+    chance = random.Random(seed)
+    slow = [[chance.random() for _ in range(6)] for _ in range(20)]
 
-    async def body(w: Worker, item: int) -> list[str]:
-        first = await w.work(f"{item}a", 0.001 * (item * 7 % 5))
-        second = "late"
+    async def body(w: Worker, item: int) -> int:
+        first = await w.work(f"{item}a", 0.02 * slow[item][0])
         with suppress(TimeoutError):
-            async with asyncio.timeout(1.0):
-                second = await w.work(f"{item}b", 5.0 if item % 10 == 3 else 0.0)
-        third = await other.work(f"{item}c", 0.0)
-        await asyncio.sleep(0.01 * (item % 3))
-        fourth = await w.work(f"{item}d", 0.0)
-        assert first == fourth
-        return [first, second, third, fourth]
+            async with asyncio.timeout(0.02 + 0.05 * slow[item][1]):
+                await other.work(f"{item}b", 0.05 * slow[item][2])
+        racing = [asyncio.ensure_future(other.work(f"{item}c", 0.03 * slow[item][3]))]
+        racing.append(asyncio.ensure_future(asyncio.sleep(0.04 * slow[item][4])))
+        done, pending = await workflow.wait(racing, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        if slow[item][5] > 0.5:
+            await w.double(len(done))
+        assert first == await asyncio.wait_for(w.work(f"{item}d", 0.0), 30)
+        return item
 
-    return await scatter(range(number), worker, body)
+    async def tick() -> None:
+        for n in range(10):
+            await asyncio.sleep(0.03)
+            await other.double(n)
+
+    ticking = asyncio.create_task(tick())
+    items = await scatter(range(20), worker, body)
+    await ticking
+    return len(items)
 
 
-async def test_waits_races_and_claims_come_out_as_before(runs: Runs) -> None:
-    run = await runs.start(pipeline, 15)
-    results = await run.result()
-    assert len(await lengths(runs.client, run)) > 2
-    assert {3, 13} <= {item for item, result in enumerate(results) if result[1] == "late"}
-    done = diary.items(run.id, "end")
-    assert len(done) == len(set(done))
-    assert {f"{item}{part}" for item in range(15) for part in "acd"} <= set(done)
+@pytest.mark.parametrize("seed", range(3))
+async def test_waits_races_and_claims_come_out_as_before(runs: Runs, seed: int) -> None:
+    run = await runs.start(races, seed)
+    assert await run.result() == 20
+    assert len(await lengths(runs.client, run)) > 3
+    done = [item for item in diary.items(run.id, "end") if item[-1] in "ad"]
+    assert sorted(done) == sorted(f"{item}{part}" for item in range(20) for part in "ad")
+
+
+async def test_every_history_of_a_run_can_be_replayed(runs: Runs) -> None:
+    run = await runs.start(races, 7)
+    await run.result()
+    for history in await histories(runs.client, run):
+        await replayer(races).replay_workflow(history)
 
 
 @choreography(worker=2)
