@@ -113,6 +113,29 @@ def _explain_one(detail: Any, skip: tuple[str, ...]) -> str:
     return f"{place}{detail['msg'].removeprefix('Value error, ')}"
 
 
+LEDGER = "ledger"
+"""The workflow type of what keeps the pages of a run's ledger; its id is `<workflow id>/ledger`."""
+
+KEEP_PAGE_ACTIVITY = "keep_page"
+"""The local activity by which a run has a page of its ledger kept."""
+
+
+PAGES_ENCODING = b"json/pages-of-a-ledger"
+"""The encoding of a payload that stands for pages of a ledger in the inputs of a run."""
+
+
+class PagesKept(BaseModel):
+    """Where pages of a ledger are kept, and how many."""
+
+    workflow_id: str
+    count: int = 0
+    size: int = 0
+    """Bytes in all of them."""
+
+
+SHARD = "scatter_shard"
+"""The workflow type of a part of a large scatter; its id is `<workflow id>/<step>.<first item>-<last item>`."""
+
 CONVERSATION = "conversation"
 """The workflow type of an instance's memory; its id is `<workflow id>/<instance>`."""
 

@@ -78,8 +78,13 @@ class AttemptTimedOut(AgentError):
 
 def says_stop(error: BaseException) -> bool:
     """Whether an error says that the running task was cancelled, rather than something that it waited for."""
+    return isinstance(error, asyncio.CancelledError) and was_cancelled()
+
+
+def was_cancelled() -> bool:
+    """Whether the running task was told to stop."""
     task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+    return task is not None and task.cancelling() > 0
 
 
 def place_of(error: BaseException, *, outside: str = "<frozen") -> str:

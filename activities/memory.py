@@ -21,6 +21,7 @@ from activities.contract import (
     CHOREOGRAPHY_QUEUE,
     CONVERSATION,
     END_CONVERSATIONS_ACTIVITY,
+    LEDGER,
     PAYLOAD_LIMIT,
     RUN_GOES_ON_ACTIVITY,
     Commit,
@@ -168,14 +169,14 @@ def keeper_activities(client: Client) -> list[Callable[..., Awaitable[Any]]]:
     async def end_conversations(owner: str, workflow_id: str, instances: list[str]) -> None:
         places = asyncio.Semaphore(20)
 
-        async def end(instance: str) -> None:
+        async def end(name: str) -> None:
             async with places:
                 try:
-                    await client.get_workflow_handle(conversation_id(workflow_id, instance)).signal("end", owner)
+                    await client.get_workflow_handle(conversation_id(workflow_id, name)).signal("end", owner)
                 except RPCError as error:
                     if error.status != RPCStatusCode.NOT_FOUND:  # never begun, or ended already
                         raise
 
-        await asyncio.gather(*map(end, instances))
+        await asyncio.gather(*map(end, [*instances, LEDGER]))
 
     return [run_goes_on, end_conversations]

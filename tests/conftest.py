@@ -23,7 +23,7 @@ from activities.converter import data_converter
 from console.dev_server import DevServer
 from tests.provider import Provider
 from workflows.choreography import Choreography
-from workflows.serving import Settings, workers
+from workflows.serving import Settings, open_client, workers
 
 
 @pytest.fixture(scope="session")
@@ -97,7 +97,7 @@ class Runs:
         """Serve modules, or a part of them, as `python worker.py --bare` does, for as long as the block lasts."""
         settings = Settings.read(modules=modules, serve=serve, concurrency=concurrency, bare=True, grace=grace)
         # A client takes only one worker for a queue; a test may want two.
-        client = await Client.connect(self.client.service_client.config.target_host, data_converter=data_converter)
+        client = await open_client(target_host=self.client.service_client.config.target_host)
         made = workers(client, settings)
         running = [asyncio.create_task(worker.run()) for worker in made]
         try:

@@ -6,32 +6,27 @@ import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import PydanticSerializationError
 from temporalio import workflow
-from temporalio.api.common.v1 import Payload
-from temporalio.common import RawValue, RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError, is_cancelled_exception
 
 from activities.agent import Agent, declares_state
-from activities.contract import HEARTBEAT_TIMEOUT_S, PAYLOAD_LIMIT, conversation_id, explain, method_name
+from activities.contract import HEARTBEAT_TIMEOUT_S, explain, method_name
 from activities.method import Method
 from workflows.errors import CallFailed, ClaimEnded, TooLarge
 from workflows.ledger import Outcome, Step
 from workflows.pool import Pool
+from workflows.request import Request, Service, send
 from workflows.run import Run
 from workflows.scope import Scope, current_scope, numbering_scope
 
 R = TypeVar("R")
 
-_WORKER_DEATHS = 20
-"""Attempts that a call may lose to dying workers, beside its own retries: a call that kills its worker must end."""
+_HEARTBEATS_PER_S = 20.0
+"""Instances of a pool for each second of its calls' heartbeat timeout."""
 
-_GRACE_S = 30.0
-"""Seconds for an attempt to report its own timeout before the server ends it."""
+_LONGEST_HEARTBEAT_TIMEOUT_S = 60.0
 
 _LABEL_LENGTH = 60
 
@@ -100,7 +95,7 @@ class Call(Generic[R]):
         self.arguments = arguments
         self._scope = numbering_scope()
         self.step = self._scope.next_step()
-        self._target = target
+        self.target = target
         self._outcome: asyncio.Future[R] | None = None
 
     def __await__(self) -> Generator[Any, None, R]:
@@ -132,78 +127,48 @@ class Call(Generic[R]):
     async def _make(self) -> R:
         run = Run.current()
         with self._scope.child(self.step) as scope:
-            async with self._target.claimed(scope) as instance:
-                payload = self._encode(run, instance)
-                step = Step.of(self.step, f"{self.name} by {instance} ({self._label()})", payload.data)
+            async with self.target.claimed(scope) as instance:
+                service, request = self.service(run), self._request(instance)
+                about = request.message(service, instance)
+                step = Step.of(self.step, f"{self.name} by {instance} ({request.label})", about)
                 outcome = await _not_resumed_after_cancel(
-                    lambda: run.ledger.step(step, lambda: self._execute(run, payload, instance))
+                    lambda: run.ledger.step(step, lambda: send(run, service, request, instance))
                 )
-                return self._decode(run, outcome, instance)
+                return self.result(run, outcome, instance)
 
-    async def _execute(self, run: Run, payload: Payload, instance: str) -> Outcome:
-        async with run.calling(self.queue):
-            if self._remembers:
-                await run.keep_conversations()
-            await run.room_for(len(payload.data))
-            try:
-                reply: RawValue = await self._activity(payload, instance)
-                return Outcome(reply.payload.data.decode())
-            except ActivityError as error:
-                if is_cancelled_exception(error):
-                    return Outcome()
-                return Outcome(error=_reason(error), cause=error)
-
-    def _activity(self, payload: Payload, instance: str) -> Awaitable[RawValue]:
-        options = self.method.options
-        return workflow.execute_activity(
-            self.name,
-            RawValue(payload),
-            task_queue=self.queue,
-            activity_id=self.step,
-            result_type=RawValue,
-            start_to_close_timeout=timedelta(seconds=options.timeout + _GRACE_S),
-            heartbeat_timeout=timedelta(seconds=HEARTBEAT_TIMEOUT_S),
-            retry_policy=RetryPolicy(
-                initial_interval=timedelta(seconds=1),
-                maximum_interval=timedelta(minutes=1),
-                maximum_attempts=1 + options.retries + _WORKER_DEATHS,
-            ),
-            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-            summary=f"{instance} · {self._label()}",
-        )
-
-    def _encode(self, run: Run, instance: str) -> Payload:
-        request = self.method.request.model_construct(
-            instance=instance,
-            step=self.step,
-            workflow_id=workflow.info().workflow_id,
-            run_id=workflow.info().first_execution_run_id,
-            model=run.options.model_of(self.pool.role, self.name),
-            conversation=self._conversation(instance) if self._remembers else None,
-            owner="" if self.pool.named else workflow.info().first_execution_run_id,
-            arguments=dict(self.arguments),
-        )
-        try:
-            data = request.model_dump_json(by_alias=True, round_trip=True).encode()
-        except PydanticSerializationError as error:
-            raise TooLarge(f"{self.name} ({instance}): an argument is no data: {error}") from None
-        if len(data) > PAYLOAD_LIMIT:
-            raise TooLarge(
-                f"{self.name} ({instance}, step {self.step}): its arguments are {len(data):,} bytes, of which "
-                f"'{self._largest_argument()}' has the most; {PAYLOAD_LIMIT:,} is the most that the server takes. "
-                "Put it into a file of the workspace and pass the path."
-            )
-        return Payload(metadata={"encoding": b"json/plain"}, data=data)
-
-    def _conversation(self, instance: str) -> str:
-        """Return the conversation's workflow id: an instance that was given its name keeps it from run to run."""
+    def service(self, run: Run) -> Service:
+        """Return what this call has in common with others of the same method by the same role."""
+        own_run = workflow.info().first_execution_run_id
         belongs_to = self.agent.__name__ if self.pool.named else workflow.info().workflow_id
-        return conversation_id(belongs_to, instance)
+        return Service(
+            name=self.name,
+            queue=self.queue,
+            timeout=self.method.options.timeout,
+            retries=self.method.options.retries,
+            heartbeat=heartbeat_timeout(len(self.pool)),
+            model=run.options.model_of(self.pool.role, self.name),
+            workflow_id=workflow.info().workflow_id,
+            run_id=own_run,
+            conversations=belongs_to if self._remembers else None,
+            owner="" if self.pool.named else own_run,
+        )
 
-    def _largest_argument(self) -> str:
-        return max(self.arguments, key=lambda name: len(repr(self.arguments[name])), default="")
+    def request(self) -> Request:
+        """Return the call as data.
 
-    def _decode(self, run: Run, outcome: Outcome, instance: str) -> R:
+        Raises:
+            TooLarge: Its arguments are more than the server takes, or no data.
+        """
+        return Request.of(self.method, self.step, self._label(), self.arguments)
+
+    def _request(self, instance: str) -> Request:
+        try:
+            return self.request()
+        except TooLarge as error:
+            raise TooLarge(f"{self.name} ({instance}, step {self.step}): {error}") from None
+
+    def result(self, run: Run, outcome: Outcome, instance: str) -> R:
+        """Return what the call gave, or raise how it failed."""
         if outcome.data is None:
             if outcome.error is None:
                 raise asyncio.CancelledError
@@ -234,6 +199,14 @@ class Call(Generic[R]):
         return label(next(iter(self.arguments.values()))) if self.arguments else self.method.name
 
 
+def heartbeat_timeout(instances: int) -> float:
+    """Return the seconds without a sign of life after which a call is given to another worker.
+
+    The calls of a wide pool give it less often, or the server would be busy with nothing else.
+    """
+    return min(max(HEARTBEAT_TIMEOUT_S, instances / _HEARTBEATS_PER_S), _LONGEST_HEARTBEAT_TIMEOUT_S)
+
+
 async def _not_resumed_after_cancel(work: Callable[[], Awaitable[Outcome]]) -> Outcome:
     """Await work; if it was to be cancelled but ended well nevertheless, be cancelled all the same.
 
@@ -246,19 +219,6 @@ async def _not_resumed_after_cancel(work: Callable[[], Awaitable[Outcome]]) -> O
     if task.cancelling() > before:
         raise asyncio.CancelledError
     return result
-
-
-def _reason(error: ActivityError) -> tuple[str, str]:
-    cause = error.cause
-    if isinstance(cause, ApplicationError):
-        return cause.type or "Error", cause.message
-    if isinstance(cause, TimeoutError):
-        kind = cause.type.name if cause.type else "TIMEOUT"
-        return (
-            "Timeout",
-            f"no worker finished it ({kind} after {error.retry_state and error.retry_state.name})",
-        )
-    return type(cause).__name__, str(cause)
 
 
 def label(value: Any) -> str:

@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel
+from temporalio.api.common.v1 import Payload
+from temporalio.common import RawValue
 
-from activities.contract import Usage
+from activities.contract import PAGES_ENCODING, PagesKept, Usage
+from workflows.errors import PagesUnreadable
 
 R = TypeVar("R")
 
@@ -57,16 +60,27 @@ class Carried(BaseModel):
     """Calls of earlier programs of the run."""
     usage: Usage = Usage()
     """What those used."""
+    pages: PagesKept
+    """Where the older pages of the ledger are."""
 
 
-def taken_along(payloads: Sequence[Any]) -> tuple[Carried | None, bytes, Sequence[Any]]:
-    """Tell what a run was given by its earlier run from the inputs that it was started with."""
+def taken_along(payloads: Sequence[Any]) -> tuple[Carried | None, bytes, bytes, Sequence[Any]]:
+    """Tell what a run was given by its earlier run from the inputs that it was started with.
+
+    Returns:
+        What it takes along; the older pages of the ledger, which are kept elsewhere; the newer ones; the inputs.
+    """
     match payloads:
-        case [{"carried": carried}, bytes(ledger), *inputs]:
-            return Carried.model_validate(carried), ledger, inputs
-    return None, b"", payloads
+        case [{"carried": carried}, bytes(older), bytes(newer), *inputs]:
+            return Carried.model_validate(carried), older, newer, inputs
+        case [{"carried": _}, RawValue(), bytes(), *_]:
+            raise PagesUnreadable("Pages of the run's ledger are kept on its server; give the replayer a client to it.")
+    return None, b"", b"", payloads
 
 
-def to_take_along(carried: Carried, ledger: bytes, inputs: Sequence[Any]) -> list[Any]:
+def to_take_along(carried: Carried, newer: bytes, inputs: Sequence[Any]) -> list[Any]:
     """Return the inputs with which a run continues as new."""
-    return [{"carried": carried.model_dump(mode="json")}, ledger, *inputs]
+    kept = carried.pages
+    reference = Payload(metadata={"encoding": PAGES_ENCODING}, data=kept.model_dump_json().encode())
+    older = RawValue(reference) if kept.count else b""
+    return [{"carried": carried.model_dump(mode="json")}, older, newer, *inputs]

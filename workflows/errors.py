@@ -48,6 +48,14 @@ class PathDiffers(ChoreographyError):
     """A run that continued as new takes another path than before; names the step, what was expected and found."""
 
 
+class LedgerFull(ChoreographyError):
+    """A run would have to remember more than it may in order to continue as new."""
+
+
+class PagesUnreadable(ChoreographyError):
+    """A history is replayed without access to the server that keeps the pages of its run's ledger."""
+
+
 class CallFailed(ChoreographyError):
     """A call failed for good.
 

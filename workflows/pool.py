@@ -78,6 +78,28 @@ class Pool:
             scope.holds.remove(name)
             self._release(name)
 
+    @asynccontextmanager
+    async def claimed_several(self, scope: Scope, most: int) -> AsyncIterator[list[str]]:
+        """Hold an instance, and as many more as are free at that moment.
+
+        Args:
+            scope: Who claims them.
+            most: How many will do.
+
+        Raises:
+            ClaimCycle: Not even one could ever be had.
+        """
+        names = [await self._claim(scope, None, None)]
+        while self._free and len(names) < most:
+            names.append(self._take(self._free[0], scope))
+        scope.holds.extend(names)
+        try:
+            yield names
+        finally:
+            for name in names:
+                scope.holds.remove(name)
+                self._release(name)
+
     async def _claim(self, scope: Scope, only: str | None, prefer: str | None) -> str:
         if only is not None and only not in self.instances:
             raise UnknownInstance(
@@ -85,11 +107,13 @@ class Pool:
             )
         free = self._free if only is None else [name for name in self._free if name == only]
         if free:
-            name = prefer if prefer is not None and prefer in free else free[0]
-            self._free.remove(name)
-            self.holders[name] = scope
-            return name
+            return self._take(prefer if prefer is not None and prefer in free else free[0], scope)
         return await self._wait(Waiter(self, scope, only, asyncio.get_running_loop().create_future()))
+
+    def _take(self, name: str, scope: Scope) -> str:
+        self._free.remove(name)
+        self.holders[name] = scope
+        return name
 
     async def _wait(self, waiter: Waiter) -> str:
         self._waiters.append(waiter)

@@ -19,6 +19,7 @@ class Role:
     def __init__(self, agent: type[Agent], pool: Pool) -> None:
         self._agent = agent
         self._pool = pool
+        self._methods = methods_of(agent)
 
     @property
     def name(self) -> str:
@@ -26,7 +27,7 @@ class Role:
         return self._pool.role
 
     def __getattr__(self, name: str) -> Callable[..., Call[Any]]:
-        return _caller(self._agent, self._pool, name, Anyone(self._pool))
+        return _caller(self, name, Anyone(self._pool))
 
     def __repr__(self) -> str:
         return f"<role {self.name}: {self._agent.__name__}, {len(self._pool)} instances>"
@@ -35,17 +36,35 @@ class Role:
 class Instance:
     """One instance of a role."""
 
-    def __init__(self, agent: type[Agent], pool: Pool, name: str, target: Target) -> None:
-        self._agent = agent
-        self._pool = pool
+    def __init__(self, role: Role, name: str, target: Target) -> None:
+        self._role = role
         self._target = target
         self.name = name
 
     def __getattr__(self, name: str) -> Callable[..., Call[Any]]:
-        return _caller(self._agent, self._pool, name, self._target)
+        return _caller(self._role, name, self._target)
 
     def __repr__(self) -> str:
-        return f"<instance {self.name}: {self._agent.__name__}>"
+        return f"<instance {self.name}: {self._role._agent.__name__}>"
+
+
+class AsksForName(Exception):
+    """The body of a scatter wants to know its instance before that is known."""
+
+
+class _AnyInstance(Instance):
+    """Stands for whichever instance of a role will do a call."""
+
+    def __init__(self, role: Role, target: Target) -> None:
+        self._role = role
+        self._target = target
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        raise AsksForName
+
+    def __repr__(self) -> str:
+        raise AsksForName
 
 
 def instance(role: A, name: str) -> A:
@@ -62,13 +81,19 @@ def instance(role: A, name: str) -> A:
     """
     if not isinstance(role, Role):
         return role
-    return cast("A", Instance(role._agent, role._pool, name, Anyone(role._pool, name)))
+    return cast("A", Instance(role, name, Anyone(role._pool, name)))
 
 
 def held_instance(role: Role, name: str) -> tuple[Any, Held]:
     """Return an instance that is claimed, for a body to use, and the claim by which to end that use."""
     held = Held(name)
-    return Instance(role._agent, role._pool, name, held), held
+    return Instance(role, name, held), held
+
+
+def any_instance(role: Role) -> tuple[Any, Target]:
+    """Return what stands for any instance of a role in a call that is made elsewhere, and that call's target."""
+    target = Anyone(role._pool)
+    return _AnyInstance(role, target), target
 
 
 def pool_of(role: Role) -> Pool:
@@ -76,8 +101,8 @@ def pool_of(role: Role) -> Pool:
     return role._pool
 
 
-def _caller(agent: type[Agent], pool: Pool, name: str, target: Target) -> Callable[..., Call[Any]]:
-    methods = methods_of(agent)
+def _caller(role: Role, name: str, target: Target) -> Callable[..., Call[Any]]:
+    agent, pool, methods = role._agent, role._pool, role._methods
     if name not in methods:
         raise UnknownMethod(
             f"The role '{pool.role}' has no method '{name}': {agent.__name__} has {', '.join(methods) or 'none'}. "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import json
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
@@ -15,9 +16,9 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import FailureError
 
-from activities.contract import CONVERSATION_KEEPER, UNSERVED_ACTIVITY, Usage
+from activities.contract import CONVERSATION_KEEPER, KEEP_PAGE_ACTIVITY, UNSERVED_ACTIVITY, PagesKept, Usage
 from workflows.continuation import Carried, taken_along, to_take_along
-from workflows.errors import PathDiffers
+from workflows.errors import LedgerFull, PathDiffers
 from workflows.ledger import Ledger
 from workflows.options import Options
 from workflows.pool import Pool
@@ -51,6 +52,16 @@ it at 4,096, from which on the run does so as soon as no call is in flight; it e
 CONTINUE_AT_BYTES = 8_000_000
 """Bytes of history at which it does so; the server suggests it at 4 MB, and ends a workflow at 50 MB."""
 
+INPUT_BYTES = 1_000_000
+"""Bytes of inputs and ledger that a run carries in its history when it continues as new; the server takes 2 MB. Beyond,
+the ledger's pages are kept outside of it."""
+
+PAGE_BYTES = 1_500_000
+"""Bytes of one page that is kept so."""
+
+LEDGER_BYTES = 40_000_000
+"""Bytes of all pages, compressed; a server ends the workflow that keeps them at 50 MB."""
+
 T = TypeVar("T")
 
 
@@ -59,6 +70,16 @@ class Progress(BaseModel):
 
     calls_done: int
     calls_running: int
+    waits_for: list[str]
+    usage: Usage
+
+
+class ShardReport(BaseModel):
+    """What a shard of a large scatter tells its run, now and then."""
+
+    calls_done: int
+    calls_running: int
+    calls_failed: int
     waits_for: list[str]
     usage: Usage
 
@@ -100,10 +121,14 @@ class Run:
         self._keeper: asyncio.Future[None] | None = None
         self._shows_waits = False
         self._asks = False
-        self._calls_in_flight = 0
+        self._under_way = 0
         self._ending = False
-        self._carried = Carried(began=workflow.now().timestamp())
-        self._pages = b""
+        self._shard_results: dict[str, list[bytes]] = {}
+        self._shard_reports: dict[str, ShardReport] = {}
+        self._carried = Carried(
+            began=workflow.now().timestamp(), pages=PagesKept(workflow_id=f"{workflow.info().workflow_id}/ledger")
+        )
+        self._newer_pages = b""
         self.ledger = Ledger(self._carried.began)
 
     @staticmethod
@@ -115,11 +140,11 @@ class Run:
 
     def take_up(self, payloads: Sequence[Any]) -> Sequence[Any]:
         """Take what an earlier run left, and return the inputs of the program."""
-        carried, self._pages, inputs = taken_along(payloads)
+        carried, older, self._newer_pages, inputs = taken_along(payloads)
         if carried is not None:
             self._carried = carried
             self._calls_done, self._usage = carried.calls_done, carried.usage
-            self.ledger = Ledger(carried.began, self._pages)
+            self.ledger = Ledger(carried.began, older + self._newer_pages)
         self.ledger.keep_timers()
         return inputs
 
@@ -155,7 +180,7 @@ class Run:
         if self.ledger.difference is not None:
             raise PathDiffers(self.ledger.difference)
         if not doing.done():
-            self._continue(inputs)
+            await self._continue(inputs)
         return doing.result()
 
     def begin_afresh(self, inputs: Sequence[Any]) -> NoReturn:
@@ -166,24 +191,49 @@ class Run:
             conversations=self._keeper is not None,
             calls_done=self._calls_done,
             usage=self._usage,
+            pages=PagesKept(workflow_id=self._carried.pages.workflow_id),
         )
         workflow.continue_as_new(args=to_take_along(carried, b"", inputs))
 
-    def _continue(self, inputs: Sequence[Any]) -> NoReturn:
-        carried = self._carried.model_copy(update={"conversations": self._keeper is not None})
-        workflow.continue_as_new(args=to_take_along(carried, self._pages + self.ledger.page(), inputs))
+    async def _continue(self, inputs: Sequence[Any]) -> NoReturn:
+        self._ending = True
+        newer, kept = self._newer_pages + self.ledger.page(), self._carried.pages
+        if kept.size + len(newer) > LEDGER_BYTES:
+            raise LedgerFull(
+                f"the run has to continue as new, and would have to remember {kept.size + len(newer):,} bytes of "
+                f"results (compressed); {LEDGER_BYTES:,} is the most. Return continue_with(…) now and then, which "
+                "begins afresh, or have results written into the workspace and return their paths."
+            )
+        if len(newer) + len(json.dumps(inputs, default=repr)) > INPUT_BYTES:
+            await self.keep_conversations()  # who ends them ends the workflow that keeps the pages, too
+            for start in range(0, len(newer), PAGE_BYTES):
+                kept = await self._keep_page(kept, newer[start : start + PAGE_BYTES])
+            newer = b""
+        carried = self._carried.model_copy(update={"conversations": self._keeper is not None, "pages": kept})
+        workflow.continue_as_new(args=to_take_along(carried, newer, inputs))
+
+    async def _keep_page(self, kept: PagesKept, page: bytes) -> PagesKept:
+        await workflow.execute_local_activity(
+            KEEP_PAGE_ACTIVITY,
+            args=[kept, page, workflow.info().first_execution_run_id],
+            start_to_close_timeout=timedelta(seconds=60),
+            retry_policy=RetryPolicy(maximum_interval=timedelta(seconds=10)),
+        )
+        return kept.model_copy(update={"count": kept.count + 1, "size": kept.size + len(page)})
 
     def _may_continue(self) -> bool:
         """Whether it is time to continue as new, and nothing is under way that would be lost."""
-        if self._calls_in_flight or self._asks or not self._is_long() or not self.ledger.has_news:
+        if self._under_way or self._asks or not self.is_long() or not self.ledger.has_news:
             return False
         return workflow.all_handlers_finished()
 
-    def _is_long(self) -> bool:
+    def is_long(self) -> bool:
+        """Whether it is time to continue as new where nothing would be waited for."""
         info = workflow.info()
-        return info.is_continue_as_new_suggested() or self._is_too_long()
+        return info.is_continue_as_new_suggested() or self.is_too_long()
 
-    def _is_too_long(self) -> bool:
+    def is_too_long(self) -> bool:
+        """Whether it is time to continue as new, whatever has to be waited for."""
         info = workflow.info()
         return (
             info.get_current_history_length() >= CONTINUE_AT_EVENTS
@@ -193,21 +243,20 @@ class Run:
     @workflow.query(description="Calls done and running, what the run waits for, and what it has used.")
     def progress(self) -> Progress:
         """Tell how far the run is."""
+        shards = self._shard_reports.values()
         return Progress(
-            calls_done=self._calls_done,
-            calls_running=sum(len(queue.pending) for queue in self._queues.values()),
-            waits_for=self._waits(),
-            usage=self._usage,
+            calls_done=self._calls_done + sum(shard.calls_done for shard in shards),
+            calls_running=sum(len(queue.pending) for queue in self._queues.values())
+            + sum(shard.calls_running for shard in shards),
+            waits_for=list(dict.fromkeys([*self._waits(), *(wait for shard in shards for wait in shard.waits_for)])),
+            usage=sum((shard.usage for shard in shards), self._usage),
         )
 
     @asynccontextmanager
     async def calling(self, queue_name: str) -> AsyncIterator[None]:
         """Be in flight: wait for a place among the run's calls, and be watched while it lasts."""
-        await self._not_when_ending()
-        async with self._in_flight:
-            await self._not_when_ending()
+        async with self._in_flight, self.busy():
             self._calls += 1
-            self._calls_in_flight += 1
             number = self._calls
             queue = self._queues.setdefault(queue_name, _Queue())
             if self._watching is None:
@@ -218,18 +267,43 @@ class Run:
             except (Exception, asyncio.CancelledError):  # a run that the collector closes can do nothing
                 self._end_call(queue, number)
                 raise
-            self._calls_done += 1
             queue.found(workflow.now(), unserved=False)
             self._end_call(queue, number)
 
+    @asynccontextmanager
+    async def busy(self) -> AsyncIterator[None]:
+        """Have something under way that would be lost if the run continued as new."""
+        await self._not_when_ending()
+        self._under_way += 1
+        try:
+            yield
+        except (Exception, asyncio.CancelledError):  # a run that the collector closes can do nothing
+            self._under_way -= 1
+            raise
+        self._under_way -= 1
+
+    @workflow.signal(description="Results of a shard that are too many to be kept until it ends.")
+    def shard_results(self, step: str, packed: bytes) -> None:
+        """Take results of a shard."""
+        self._shard_results.setdefault(step, []).append(packed)
+
+    @workflow.signal(description="How far a shard is.")
+    def shard_reports(self, step: str, report: ShardReport) -> None:
+        """Note how far a shard is."""
+        self._shard_reports[step] = report
+
+    def shard_ended(self, step: str) -> bytes:
+        """Return the results that a shard has sent, and forget what it reported."""
+        self._shard_reports.pop(step, None)
+        return b"".join(self._shard_results.pop(step, ()))
+
     async def _not_when_ending(self) -> None:
         """Wait for ever if the run is about to continue as new; the call is made by the next run."""
-        self._ending = self._ending or (self._is_too_long() if self._calls_in_flight else self._is_long())
+        self._ending = self._ending or (self.is_too_long() if self._under_way else self.is_long())
         if self._ending:
             await asyncio.get_running_loop().create_future()
 
     def _end_call(self, queue: _Queue, number: int) -> None:
-        self._calls_in_flight -= 1
         del queue.pending[number]
         if self._shows_waits:
             self._show_waits()
@@ -266,8 +340,10 @@ class Run:
         )
 
     def used(self, usage: Usage) -> None:
-        """Add what a call used to the run's account."""
-        self._usage += usage
+        """Add a call that has ended well, and what it used, to the run's account."""
+        self._calls_done += 1
+        if usage.model_calls:
+            self._usage += usage
 
     async def _watch(self) -> None:
         """Find out when calls wait in a queue that nobody serves, and say so."""

@@ -6,7 +6,7 @@ reviews = await scatter(modules, reviewer, lambda r, m: r.review_module(m.module
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Literal, TypeVar, get_args, overload
 
@@ -15,6 +15,8 @@ from workflows.call import label
 from workflows.errors import ItemFailed
 from workflows.role import Role, held_instance, pool_of
 from workflows.scope import Scope, inside, numbering_scope
+from workflows.sharding import Sharding
+from workflows.together import together
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -91,7 +93,7 @@ async def fan_out(groups: Iterable[Group[Any]], *, on_error: OnError = "raise") 
     """
     scope = numbering_scope()
     scatters = [_Scatter(list(items), pool, body, on_error, scope, scope.next_step()) for items, pool, body in groups]
-    return await _together([group.run() for group in scatters])
+    return await together([group.run() for group in scatters])
 
 
 class _Scatter:
@@ -115,34 +117,45 @@ class _Scatter:
         self.on_error = on_error
         self.scope = scope
         self.step = step
-        self.about = [key(item) if key else None for item in items]
+        self.key = key
         self.results: list[Any] = [None] * len(items)
-        self._todo = iter(range(len(items)))
 
     async def run(self) -> list[Any]:
-        width = len(pool_of(self.pool)) if isinstance(self.pool, Role) else 1
+        todo: Sequence[int] = range(len(self.items))
         with self.scope.child(self.step) as scope:
-            await _together([self._line(scope) for _ in range(min(width, len(self.items)))])
+            if isinstance(self.pool, Role) and self.key is None:
+                sharding = Sharding(self.pool, self.items, self.body, self.step)
+                if sharding.is_possible(scope):
+                    todo = await sharding.run(scope, self._failed, stop_at_error=self.on_error == "raise")
+                    self.results = sharding.results
+            width = len(pool_of(self.pool)) if isinstance(self.pool, Role) else 1
+            drawing = iter(todo)
+            await together([self._line(scope, drawing) for _ in range(min(width, len(todo)))])
         return self.results
 
-    async def _line(self, scope: Scope) -> None:
-        for index in self._todo:
-            title = label(self.items[index])
-            with scope.child(f"{self.step}.{index + 1}", title) as item_scope, inside(item_scope):
-                async with _claimed(self.pool, item_scope, self.about[index]) as (worker, name):
-                    self.results[index] = await self._one(worker, name, index, title)
+    async def _line(self, scope: Scope, todo: Iterator[int]) -> None:
+        for index in todo:
+            item = self.items[index]
+            about = self.key(item) if self.key else None
+            with scope.child(f"{self.step}.{index + 1}", label(item)) as item_scope, inside(item_scope):
+                async with _claimed(self.pool, item_scope, about) as (worker, name):
+                    self.results[index] = await self._one(worker, name, index)
 
-    async def _one(self, worker: Any, name: str, index: int, title: str) -> Any:
+    async def _one(self, worker: Any, name: str, index: int) -> Any:
         try:
             return await self.body(worker, self.items[index])
         except (Exception, SystemExit, asyncio.CancelledError) as error:  # a SystemExit would end the whole worker
             if says_stop(error):
                 raise
-            failed = ItemFailed(index, title, name, error)
-            if self.on_error == "raise":
-                raise failed from error
-            failed.__cause__ = error
-            return failed
+            return self._failed(index, name, error)
+
+    def _failed(self, index: int, name: str, error: BaseException) -> ItemFailed:
+        """Return what stands in the place of an item's result, or raise it."""
+        failed = ItemFailed(index, label(self.items[index]), name, error)
+        if self.on_error == "raise":
+            raise failed from error
+        failed.__cause__ = error
+        return failed
 
 
 @asynccontextmanager
@@ -167,25 +180,3 @@ async def _the_object_itself(worker: Any) -> Any:
 
 def _claimed(pool: Any, scope: Scope, about: Hashable) -> AbstractAsyncContextManager[tuple[Any, str]]:
     return _claimed_instance(pool, scope, about) if isinstance(pool, Role) else _the_object_itself(pool)
-
-
-async def _together(coroutines: Sequence[Coroutine[Any, Any, R]]) -> list[R]:
-    """Await all; at the first error cancel the others, wait for them, and raise it."""
-    first: list[BaseException] = []
-
-    def note(task: asyncio.Task[R]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None and not first:
-            first.append(error)
-            for other in tasks:
-                other.cancel()
-
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
-    for task in tasks:
-        task.add_done_callback(note)
-    results = await asyncio.gather(*tasks, return_exceptions=True)
-    if first:
-        raise first[0]
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return list(results)  # type: ignore[arg-type]

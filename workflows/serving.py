@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,14 +23,19 @@ from activities.contract import CHOREOGRAPHY_QUEUE, method_name
 from activities.converter import data_converter
 from activities.errors import AgentError, place_of
 from activities.memory import keeper_activities
+from activities.pages import PagesCodec, keep_page
 from activities.queues import breathe, unserved_queues
 from workflows.choreography import Choreography
 from workflows.conversation import Conversation
 from workflows.discovery import Offer, discover, own_modules
 from workflows.errors import ChoreographyError, tell
 from workflows.keeper import ConversationKeeper
+from workflows.pages import LedgerPages
+from workflows.shard import Shard
 
 DEFAULT_CONCURRENCY = 100
+
+_OWN_WORKFLOWS = (Conversation, ConversationKeeper, LedgerPages, Shard)
 
 
 class SettingsInvalid(ChoreographyError):
@@ -97,7 +103,7 @@ async def connect(address: str | None = None) -> Client:
         raise SettingsInvalid(f"Temporal's settings can't be used: {' '.join(str(error).split())}.") from error
     address = config.setdefault("target_host", "localhost:7233")
     try:
-        client = await Client.connect(**config, data_converter=data_converter)
+        client = await open_client(**config)
         await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=client.namespace))
     except RPCError as error:
         raise SettingsInvalid(f"The Temporal server at {address} refuses: {error.message}") from error
@@ -106,6 +112,18 @@ async def connect(address: str | None = None) -> Client:
             f"No Temporal server answers at {address}: {_cause_of(error)}. "
             "Start one with 'python worker.py dev', or set TEMPORAL_ADDRESS."
         ) from error
+    return client
+
+
+async def open_client(**config: Any) -> Client:
+    """Make a client that reads and writes as workers do.
+
+    Args:
+        **config: As for `Client.connect`.
+    """
+    codec = PagesCodec()
+    client = await Client.connect(**config, data_converter=dataclasses.replace(data_converter, payload_codec=codec))
+    codec.client = client
     return client
 
 
@@ -127,15 +145,19 @@ def workers(client: Client, settings: Settings) -> list[Worker]:
     return made
 
 
-def replayer(*choreographies: Choreography[..., Any]) -> Replayer:
+def replayer(*choreographies: Choreography[..., Any], client: Client | None = None) -> Replayer:
     """Make what tells whether the histories of runs, also of those under way, still fit their choreographies.
 
     `await replayer(build_project).replay_workflow(await handle.fetch_history())` raises where the program has changed.
+
+    Args:
+        *choreographies: Whose runs they are.
+        client: What `connect` gives, for runs that have much to remember, and keep it outside of their histories.
     """
     return Replayer(
         workflows=[choreography.workflow for choreography in choreographies],
         workflow_runner=_sandbox(choreographies),
-        data_converter=data_converter,
+        data_converter=client.data_converter if client else data_converter,
     )
 
 
@@ -158,8 +180,14 @@ def _choreography_worker(client: Client, settings: Settings) -> Worker:
         return Worker(
             client,
             task_queue=CHOREOGRAPHY_QUEUE,
-            workflows=[*(made.workflow for made in settings.choreographies), Conversation, ConversationKeeper],
-            activities=[unserved_queues(client), breathe, *keeper_activities(client)],
+            workflows=[
+                *(made.workflow for made in settings.choreographies),
+                Conversation,
+                ConversationKeeper,
+                LedgerPages,
+                Shard,
+            ],
+            activities=[unserved_queues(client), breathe, keep_page(client), *keeper_activities(client)],
             no_remote_activities=True,
             workflow_runner=_sandbox(settings.choreographies),
             # The tasks of a worker that was killed wait for this long before another one gets them.

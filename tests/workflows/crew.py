@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import defaultdict
 from contextlib import suppress
 from typing import NamedTuple
 
 from activities import Agent, task
 from activities.call import CallContext
+
+_PRINTABLE = {code: 33 + code % 90 for code in range(256)}
 
 
 class Entry(NamedTuple):
@@ -81,6 +84,11 @@ class Worker(Agent):
             raise
         diary.note(self.call, "end", item)
         return self.name
+
+    @task
+    def noise(self, seed: int, length: int) -> str:
+        """Return a text that can't be made much shorter."""
+        return random.Random(seed).randbytes(length).decode("latin-1").translate(_PRINTABLE)
 
     @task
     async def wait(self, item: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pytest
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
-from temporalio.client import WorkflowFailureError, WorkflowHandle
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowHistory
 from temporalio.exceptions import ApplicationError
 
 from activities.converter import data_converter
@@ -58,4 +58,15 @@ async def steps(handle: Handle) -> list[Step]:
             scheduled = event.activity_task_scheduled_event_attributes
             [summary] = await data_converter.decode([event.user_metadata.summary])
             found.append(Step(scheduled.activity_id, scheduled.activity_type.name, summary))
+    return found
+
+
+async def histories(client: Client, run: WorkflowHandle[Any, Any]) -> list[WorkflowHistory]:
+    """Return each of the histories that a run consists of."""
+    found = []
+    run_id = run.first_execution_run_id
+    while run_id:
+        found.append(await client.get_workflow_handle(run.id, run_id=run_id).fetch_history())
+        last = found[-1].events[-1].workflow_execution_continued_as_new_event_attributes
+        run_id = last.new_execution_run_id
     return found

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 from temporalio import workflow
-from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowHistory
-from temporalio.exceptions import ApplicationError, CancelledError
+from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.exceptions import CancelledError
 
 import workflows.run
 from tests.conftest import Runs
 from tests.workflows.crew import Worker, diary
+from tests.workflows.histories import failure_of, histories
 from workflows import choreography, continue_with, scatter
-from workflows.serving import replayer
+from workflows.serving import open_client, replayer
 
 pytestmark = pytest.mark.usefixtures("served")
 
@@ -28,17 +29,6 @@ def short_histories(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workflows.run, "CONTINUE_AT_EVENTS", EVENTS)
 
 
-async def histories(client: Client, run: WorkflowHandle[Any, Any]) -> list[WorkflowHistory]:
-    """Return each of the histories that a run consists of."""
-    found = []
-    run_id = run.first_execution_run_id
-    while run_id:
-        found.append(await client.get_workflow_handle(run.id, run_id=run_id).fetch_history())
-        last = found[-1].events[-1].workflow_execution_continued_as_new_event_attributes
-        run_id = last.new_execution_run_id
-    return found
-
-
 async def lengths(client: Client, run: WorkflowHandle[Any, Any]) -> list[int]:
     """Return how many events each of them has."""
     return [len(history.events) for history in await histories(client, run)]
@@ -49,14 +39,6 @@ async def continued(client: Client, run: WorkflowHandle[Any, Any], times: int) -
     async with asyncio.timeout(60):
         while len(await lengths(client, run)) <= times:
             await asyncio.sleep(0.05)
-
-
-async def failure_of(run: WorkflowHandle[Any, Any]) -> ApplicationError:
-    """Wait for a run to fail, and return how."""
-    with pytest.raises(WorkflowFailureError) as caught:
-        await run.result()
-    assert isinstance(caught.value.cause, ApplicationError)
-    return caught.value.cause
 
 
 @choreography(worker=2)
@@ -88,7 +70,7 @@ async def races(seed: int, worker: Worker, other: Worker) -> int:
         with suppress(TimeoutError):
             async with asyncio.timeout(0.02 + 0.05 * slow[item][1]):
                 await other.work(f"{item}b", 0.05 * slow[item][2])
-        racing = [asyncio.ensure_future(other.work(f"{item}c", 0.03 * slow[item][3]))]
+        racing: list[asyncio.Future[Any]] = [asyncio.ensure_future(other.work(f"{item}c", 0.03 * slow[item][3]))]
         racing.append(asyncio.ensure_future(asyncio.sleep(0.04 * slow[item][4])))
         done, pending = await workflow.wait(racing, return_when=asyncio.FIRST_COMPLETED)
         for task in pending:
@@ -276,3 +258,52 @@ async def test_continue_with_names_an_input_that_there_is_not(runs: Runs) -> Non
 async def test_without_a_server_continue_with_can_be_compared() -> None:
     result: Any = await wrong_inputs(2, Worker())
     assert result == continue_with(1, colour="green")
+
+
+# Where there is much to remember
+
+
+@choreography(worker=2)
+async def texts(number: int, worker: Worker) -> int:
+    """Get a text that can't be compressed, again and again."""
+    return sum([len(await worker.noise(n, 20_000)) for n in range(number)])
+
+
+@pytest.fixture
+def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a run carry only little in its history, and keep the rest in small pages."""
+    monkeypatch.setattr(workflows.run, "INPUT_BYTES", 40_000)
+    monkeypatch.setattr(workflows.run, "PAGE_BYTES", 30_000)
+
+
+@pytest.mark.usefixtures("little_room")
+async def test_a_large_ledger_is_kept_outside_of_the_history(runs: Runs) -> None:
+    run = await runs.start(texts, 30)
+    assert await run.result() == 30 * 20_000
+    found = await histories(runs.client, run)
+    assert len(found) > 4
+    inputs = found[-1].events[0].workflow_execution_started_event_attributes.input
+    assert inputs.ByteSize() < 40_000
+    assert b'"count":' in inputs.payloads[1].data
+    client = await open_client(target_host=runs.client.service_client.config.target_host)
+    for history in found:
+        await replayer(texts, client=client).replay_workflow(history)
+
+
+@pytest.mark.usefixtures("little_room")
+async def test_what_keeps_the_pages_ends_with_the_run(runs: Runs) -> None:
+    run = await runs.start(texts, 30)
+    await run.result()
+    ledger = runs.client.get_workflow_handle(f"{run.id}/ledger")
+    async with asyncio.timeout(20):
+        assert (await ledger.result()).startswith("kept ")
+
+
+@pytest.mark.usefixtures("little_room")
+async def test_a_ledger_that_is_too_large_fails_the_run_and_says_what_to_do(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workflows.run, "LEDGER_BYTES", 100_000)
+    failure = await failure_of(await runs.start(texts, 1_000))
+    assert failure.type == "LedgerFull"
+    assert "continue_with" in failure.message

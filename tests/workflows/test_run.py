@@ -31,6 +31,16 @@ async def work_then_wait(items: list[str], worker: Worker) -> list[str]:
     return await scatter(items, worker, lambda w, item: w.wait(item))
 
 
+@choreography(worker=2)
+async def wait_in_a_body(items: list[str], worker: Worker) -> list[str]:
+    """Do for each item what is more than a bare call."""
+
+    async def body(w: Worker, item: str) -> str:
+        return await w.wait(item)
+
+    return await scatter(items, worker, body)
+
+
 EVERYBODY = ("choreography", "Worker")
 
 
@@ -62,9 +72,9 @@ async def test_a_run_tells_how_far_it_is(runs: Runs) -> None:
 async def test_a_run_has_only_so_many_calls_in_the_queues_at_a_time(runs: Runs) -> None:
     items = [str(n) for n in range(CALLS_IN_FLIGHT + 30)]
     async with runs.serving(__name__, serve=EVERYBODY, concurrency=("200",)):
-        run = await runs.start(work_then_wait, items, {"instances": {"worker": len(items)}})
+        run = await runs.start(wait_in_a_body, items, {"instances": {"worker": len(items)}})
         await until(run, lambda progress: progress["calls_running"] == CALLS_IN_FLIGHT)
-        await diary.wait_for(run.id, "begin", 1 + CALLS_IN_FLIGHT)
+        await diary.wait_for(run.id, "begin", CALLS_IN_FLIGHT)
         pending = (await run.describe()).raw_description.pending_activities
         diary.gate(run.id).set()
         await run.result()

@@ -1,0 +1,159 @@
+"""Calls as plain data: what a choreography, or a shard that works for it, sends to the workers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+from pydantic_core import PydanticSerializationError, to_json
+from temporalio import workflow
+from temporalio.api.common.v1 import Payload
+from temporalio.common import RawValue, RetryPolicy
+from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError, is_cancelled_exception
+
+from activities.contract import PAYLOAD_LIMIT, conversation_id
+from activities.method import Method
+from workflows.errors import TooLarge
+from workflows.ledger import Outcome
+from workflows.run import Run
+
+WORKER_DEATHS = 20
+"""Attempts that a call may lose to dying workers, beside its own retries: a call that kills its worker must end."""
+
+_GRACE_S = 30.0
+"""Seconds for an attempt to report its own timeout before the server ends it."""
+
+
+class Service(BaseModel):
+    """What the calls of one method by one role have in common.
+
+    Attributes:
+        name: The activity type.
+        queue: The task queue.
+        timeout: Seconds for an attempt.
+        retries: How often it is tried again after an error.
+        heartbeat: Seconds without a sign of life after which it is given to another worker.
+        model: What the run's options say.
+        workflow_id: The run's.
+        run_id: The first run of the workflow's chain.
+        conversations: To whom the instances' conversations belong; None if the calls remember nothing.
+        owner: The run that these end with; empty if they outlive it.
+    """
+
+    name: str
+    queue: str
+    timeout: float
+    retries: int
+    heartbeat: float
+    model: str | None
+    workflow_id: str
+    run_id: str
+    conversations: str | None
+    owner: str
+
+
+class Request(NamedTuple):
+    """One call of a service.
+
+    Attributes:
+        step: Its place in the program.
+        label: What it is about, for people.
+        arguments: JSON, as the member `"arguments":{…}` of the message.
+    """
+
+    step: str
+    label: str
+    arguments: str
+
+    @classmethod
+    def of(cls, method: Method[..., Any], step: str, label: str, arguments: Mapping[str, Any]) -> Request:
+        """Make a request from arguments of the declared types.
+
+        Raises:
+            TooLarge: They are more than the server takes, or no data.
+        """
+        try:
+            message = method.request.model_construct(arguments=dict(arguments))
+            text = message.model_dump_json(include={"arguments"}, by_alias=True, round_trip=True)
+        except PydanticSerializationError as error:
+            raise TooLarge(f"an argument is no data: {error}") from None
+        if len(text) + _ENVELOPE > PAYLOAD_LIMIT:
+            largest = max(arguments, key=lambda name: len(repr(arguments[name])), default="")
+            raise TooLarge(
+                f"its arguments are {len(text):,} bytes, of which '{largest}' has the most; {PAYLOAD_LIMIT:,} is the "
+                "most that the server takes. Put it into a file of the workspace and pass the path."
+            )
+        return cls(step, label, text[1:-1])
+
+    def message(self, service: Service, instance: str) -> bytes:
+        """Return the message that goes to the worker: a `CallRequest`."""
+        belongs_to = service.conversations
+        envelope = to_json(
+            {
+                "instance": instance,
+                "step": self.step,
+                "workflow_id": service.workflow_id,
+                "run_id": service.run_id,
+                "model": service.model,
+                "conversation": None if belongs_to is None else conversation_id(belongs_to, instance),
+                "owner": service.owner,
+            }
+        )
+        return b"%s,%s}" % (envelope[:-1], self.arguments.encode())
+
+
+_ENVELOPE = 4_000
+"""Bytes for the rest of a message."""
+
+
+async def send(run: Run, service: Service, request: Request, instance: str) -> Outcome:
+    """Have a worker do what is requested, as soon as the run has room for a call.
+
+    Args:
+        run: Whose call it is.
+        service: What is to be done.
+        request: On what.
+        instance: By whom.
+    """
+    async with run.calling(service.queue):
+        if service.conversations is not None:
+            await run.keep_conversations()
+        message = request.message(service, instance)
+        await run.room_for(len(message))
+        try:
+            reply: RawValue = await workflow.execute_activity(
+                service.name,
+                RawValue(Payload(metadata={"encoding": b"json/plain"}, data=message)),
+                task_queue=service.queue,
+                activity_id=request.step,
+                result_type=RawValue,
+                start_to_close_timeout=timedelta(seconds=service.timeout + _GRACE_S),
+                heartbeat_timeout=timedelta(seconds=service.heartbeat),
+                retry_policy=RetryPolicy(
+                    initial_interval=timedelta(seconds=1),
+                    maximum_interval=timedelta(minutes=1),
+                    maximum_attempts=1 + service.retries + WORKER_DEATHS,
+                ),
+                cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+                summary=f"{instance} · {request.label}",
+            )
+            return Outcome(reply.payload.data.decode())
+        except ActivityError as error:
+            if is_cancelled_exception(error):
+                return Outcome()
+            return Outcome(error=_reason(error), cause=error)
+
+
+def _reason(error: ActivityError) -> tuple[str, str]:
+    cause = error.cause
+    if isinstance(cause, ApplicationError):
+        return cause.type or "Error", cause.message
+    if isinstance(cause, TimeoutError):
+        kind = cause.type.name if cause.type else "TIMEOUT"
+        return (
+            "Timeout",
+            f"no worker finished it ({kind} after {error.retry_state and error.retry_state.name})",
+        )
+    return type(cause).__name__, str(cause)
