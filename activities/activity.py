@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import Awaitable, Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -55,8 +55,8 @@ def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
     async def answer_call(payload: RawValue) -> RawValue:
         progress = _progress_of_earlier_attempts()
         recorder = _Recorder(progress)
-        beating = asyncio.create_task(recorder.beat())
         with ExitStack() as within:
+            within.enter_context(recorder.beating())
             try:
                 request = _decode(method, payload.payload.data)
                 within.enter_context(answering(_context(name, request)))
@@ -67,10 +67,6 @@ def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
                 progress.failures += 1
                 recorder.record()
                 raise _failure(name, method, error, progress) from None
-            finally:
-                beating.cancel()
-                with suppress(asyncio.CancelledError):
-                    await beating
 
     return answer_call
 
@@ -146,17 +142,33 @@ class _Recorder:
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
-        self._written = progress.record()
+        self._written: Any = None
+        self._next: asyncio.TimerHandle | None = None
+        timeout = activity.info().heartbeat_timeout or timedelta(seconds=HEARTBEAT_TIMEOUT_S)
+        self._interval = timeout.total_seconds() / 3
 
     def record(self) -> None:
         self._written = self.progress.record()
         activity.heartbeat(self._written)
 
-    async def beat(self) -> None:
-        """Heartbeat every second, from the first moment on."""
-        while True:
-            activity.heartbeat(self._written)
-            await asyncio.sleep(HEARTBEAT_TIMEOUT_S / 5)
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Heartbeat three times in a heartbeat timeout; a call that is shorter than a third of it never does."""
+        self._schedule()
+        try:
+            yield
+        finally:
+            if self._next is not None:
+                self._next.cancel()
+
+    def _schedule(self) -> None:
+        self._next = asyncio.get_running_loop().call_later(self._interval, self._beat)
+
+    def _beat(self) -> None:
+        if self._written is None:
+            self._written = self.progress.record()
+        activity.heartbeat(self._written)
+        self._schedule()
 
 
 def _new_agent(agent: type[Agent], model: str | None) -> Agent:
