@@ -85,12 +85,13 @@ async def _answer(
     agent: type[Agent], method: Method[..., Any], request: CallRequest[Any], recorder: _Recorder
 ) -> RawValue:
     name = method_name(agent.__name__, method.name)
-    logger.info("started, attempt %d", activity.info().attempt)
+    level = logging.INFO if method.kind == "prompt" else logging.DEBUG
+    logger.log(level, "started, attempt %d", activity.info().attempt)
     made = _new_agent(agent, request.model)
     work = _perform(made, method, request.arguments, recorder, _memory(request))
     value = await _in_time(name, method, work)
     reply = _encode(name, method, CallReply(value=value, usage=recorder.progress.usage))
-    logger.info("done: %s", _in_short(recorder.progress))
+    logger.log(level, "done: %s", _in_short(recorder.progress))
     return reply
 
 

@@ -89,7 +89,7 @@ async def test_a_worker_that_asks_no_model_never_imports_litellm(workers: Worker
 async def test_json_log_lines_parse_and_name_run_instance_and_method(
     workers: Workers, runs: Runs, ledger: Ledger
 ) -> None:
-    worker = workers.start(*CROWD, "--json-logs")
+    worker = workers.start(*CROWD, "--json-logs", "--log-level", "debug")
     await worker.serves()
     run = await runs.start(squares, [1], str(ledger.path), id="named")
     await run.result()
