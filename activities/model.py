@@ -67,7 +67,7 @@ async def ask(question: Question) -> Answer:
         ModelRefused: It will not answer this.
         ContextTooLong: The conversation does not fit.
     """
-    litellm = await asyncio.to_thread(_litellm)
+    litellm = await _loaded()
     parameters = dict(question.parameters)
     if question.tools:
         parameters["tools"] = list(question.tools)
@@ -90,7 +90,7 @@ async def provider_of(model: str) -> str:
     Raises:
         ModelRefused: There is none.
     """
-    litellm = await asyncio.to_thread(_litellm)
+    litellm = await _loaded()
     try:
         return str(litellm.get_llm_provider(model)[1])
     except Exception as error:
@@ -99,7 +99,7 @@ async def provider_of(model: str) -> str:
 
 async def count_tokens(model: str, messages: Sequence[Message], tools: Sequence[Schema]) -> int:
     """Return how many tokens a request has, by litellm's counter for the model."""
-    litellm = await asyncio.to_thread(_litellm)
+    litellm = await _loaded()
     counted: int = await asyncio.to_thread(
         litellm.token_counter, model=model, messages=list(messages), tools=list(tools) or None
     )
@@ -108,11 +108,21 @@ async def count_tokens(model: str, messages: Sequence[Message], tools: Sequence[
 
 async def context_window(model: str) -> int:
     """Return a model's context window in tokens, by litellm's table; a small one where it is not known."""
-    litellm = await asyncio.to_thread(_litellm)
+    await _loaded()
+    return _window_in_table(model)
+
+
+@functools.cache
+def _window_in_table(model: str) -> int:
     try:
-        return int(litellm.get_model_info(model)["max_input_tokens"] or UNKNOWN_WINDOW)
+        return int(_litellm().get_model_info(model)["max_input_tokens"] or UNKNOWN_WINDOW)
     except Exception:  # litellm raises several things for a model that it does not know
         return UNKNOWN_WINDOW
+
+
+async def _loaded() -> Any:
+    """Return litellm; only the import needs a thread."""
+    return _litellm() if _litellm.cache_info().currsize else await asyncio.to_thread(_litellm)
 
 
 @functools.cache
