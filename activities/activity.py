@@ -46,6 +46,9 @@ logger = logging.getLogger(__name__)
 
 Activity = Callable[[RawValue], Awaitable[RawValue]]
 
+RECORDED_S = 0.05
+"""Seconds until progress is sent: that of a call which ends sooner need not be, as its result tells it."""
+
 
 def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
     """Return the activity that answers calls of a method, named `Coder.implement_module`."""
@@ -143,33 +146,41 @@ class _Recorder:
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
-        self._written: Any = None
-        self._next: asyncio.TimerHandle | None = None
         timeout = activity.info().heartbeat_timeout or timedelta(seconds=HEARTBEAT_TIMEOUT_S)
         self._interval = timeout.total_seconds() / 3
-
-    def record(self) -> None:
-        self._written = self.progress.record()
-        activity.heartbeat(self._written)
+        self._written: Any = None
+        self._unsent = False
+        self._next: asyncio.TimerHandle | None = None
 
     @contextmanager
     def beating(self) -> Iterator[None]:
-        """Heartbeat three times in a heartbeat timeout; a call that is shorter than a third of it never does."""
-        self._schedule()
+        """Heartbeat three times in a heartbeat timeout, sooner if there is progress, and at last if the call fails."""
+        self._beat_in(self._interval)
         try:
             yield
+        except BaseException:
+            self._beat()
+            raise
         finally:
-            if self._next is not None:
-                self._next.cancel()
+            self._beat_in(None)
 
-    def _schedule(self) -> None:
-        self._next = asyncio.get_running_loop().call_later(self._interval, self._beat)
+    def record(self) -> None:
+        self._written = self.progress.record()
+        if not self._unsent:
+            self._unsent = True
+            self._beat_in(RECORDED_S)
 
     def _beat(self) -> None:
         if self._written is None:
             self._written = self.progress.record()
         activity.heartbeat(self._written)
-        self._schedule()
+        self._unsent = False
+        self._beat_in(self._interval)
+
+    def _beat_in(self, seconds: float | None) -> None:
+        if self._next is not None:
+            self._next.cancel()
+        self._next = None if seconds is None else asyncio.get_running_loop().call_later(seconds, self._beat)
 
 
 def _new_agent(agent: type[Agent], model: str | None) -> Agent:
