@@ -1,15 +1,18 @@
 """The only door to litellm: ask a model once, and say what it used.
 
-Importing litellm is slow, so it happens on first use, in a thread: a call goes on heartbeating meanwhile.
+Importing litellm is slow, so it happens in a thread, at a worker's start or on first use: calls go on heartbeating.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import logging
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -120,16 +123,28 @@ def _window_in_table(model: str) -> int:
         return UNKNOWN_WINDOW
 
 
+def load() -> None:
+    """Import litellm now, so that the first question need not wait for it."""
+    with _loading:
+        _litellm()
+
+
 async def _loaded() -> Any:
     """Return litellm; only the import needs a thread."""
-    return _litellm() if _litellm.cache_info().currsize else await asyncio.to_thread(_litellm)
+    if not _litellm.cache_info().currsize:
+        await asyncio.to_thread(load)
+    return _litellm()
+
+
+_loading = threading.Lock()
 
 
 @functools.cache
 def _litellm() -> Any:
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     os.environ.setdefault("LITELLM_MODE", "PRODUCTION")  # or it reads any .env file near the installed packages
-    import litellm  # here, because it takes seconds and most processes never need it
+    with _without_collections():
+        import litellm  # here, because it takes seconds and most processes never need it
 
     litellm.suppress_debug_info = True
     litellm.disable_hf_tokenizer_download = True  # counting tokens would look for a tokenizer on the network
@@ -138,6 +153,16 @@ def _litellm() -> Any:
     litellm.custom_provider_map = [{"provider": SCRIPTED, "custom_handler": _scripted_handler(litellm)}]
     litellm.utils.custom_llm_setup()  # type: ignore[no-untyped-call]
     return litellm
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Keep the garbage collector from going through a million new objects again and again: a fifth of the import."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _scripted_handler(litellm: Any) -> Any:
