@@ -19,8 +19,6 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Worker
 
 QUEUE = "bare"
-WINDOW = 90
-"""Calls in flight at a time, as many as a run of the harness has."""
 
 
 @activity.defn
@@ -57,11 +55,11 @@ OWN_QUEUES: Sequence[Callable[[int], Awaitable[Any]]] = (nothing, say)
 @workflow.defn(name="bare_at_once")
 class AtOnce:
     @workflow.run
-    async def run(self, name: str, count: int) -> list[Any]:
-        window = asyncio.Semaphore(WINDOW)
+    async def run(self, name: str, count: int, window: int) -> list[Any]:
+        places = asyncio.Semaphore(window)
 
         async def one(number: int) -> Any:
-            async with window:
+            async with places:
                 return await call(name, number)
 
         return await asyncio.gather(*map(one, range(count)))
@@ -70,7 +68,7 @@ class AtOnce:
 @workflow.defn(name="bare_in_turn")
 class InTurn:
     @workflow.run
-    async def run(self, name: str, count: int) -> list[Any]:
+    async def run(self, name: str, count: int, window: int) -> list[Any]:
         return [await call(name, number) for number in range(count)]
 
 

@@ -27,8 +27,8 @@ class Figure:
     def bound(self) -> str | None:
         """The bound in words."""
         if self.at_most is not None:
-            return f"≤ {self.at_most:,g}"
-        return None if self.at_least is None else f"≥ {self.at_least:,g}"
+            return f"≤ {self.at_most:,.10g}"
+        return None if self.at_least is None else f"≥ {self.at_least:,.10g}"
 
     @property
     def ok(self) -> bool | None:

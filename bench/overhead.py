@@ -12,6 +12,7 @@ from bench.figures import Figure, ratio
 from bench.site import Ran, Site, right, site
 from bench.team import nothing_at_once, nothing_in_turn, say_at_once, say_in_turn
 from workflows.choreography import Choreography
+from workflows.run import CALLS_IN_FLIGHT
 
 MOST = 1.15
 ROUNDS = 7
@@ -44,7 +45,7 @@ class Comparison:
     eager: str | None = None
 
 
-WINDOW, SEQUENCE = f"{bare.WINDOW} in flight", "one after the other"
+WINDOW, SEQUENCE = f"{CALLS_IN_FLIGHT} in flight", "one after the other"
 COMPARISONS = (
     Comparison(
         f"@task, {WINDOW}", nothing_at_once, "bare_at_once", "nothing", AT_ONCE, "calls/s", eager="nothing_eagerly"
@@ -82,10 +83,10 @@ async def _compare(here: Site, comparison: Comparison, scale: float) -> list[Fig
 
 def _sides(here: Site, comparison: Comparison) -> dict[str, Side]:
     def theirs(activity: str) -> Side:
-        return lambda count: here.run_workflow(comparison.theirs, activity, count, queue=bare.QUEUE)
+        return lambda count: here.run_workflow(comparison.theirs, activity, count, CALLS_IN_FLIGHT, queue=bare.QUEUE)
 
     sides: dict[str, Side] = {
-        HARNESS: lambda count: here.run(comparison.ours, count, instances={"hand": bare.WINDOW}),
+        HARNESS: lambda count: here.run(comparison.ours, count, instances={"hand": CALLS_IN_FLIGHT}),
         BARE: theirs(comparison.activity),
     }
     if comparison.eager is not None:
@@ -96,7 +97,7 @@ def _sides(here: Site, comparison: Comparison) -> dict[str, Side]:
 async def _in_turn(sides: dict[str, Side], count: int, rounds: int) -> dict[str, list[float]]:
     """Run every side once a round, and every other round backwards; the first runs warm up."""
     for run in sides.values():
-        await run(bare.WINDOW)
+        await run(CALLS_IN_FLIGHT)
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     for number in range(rounds):
         expected = None
