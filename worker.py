@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Here, because they take longer than --help may.
     from activities.errors import AgentError
     from activities.logs import set_up_logs
+    from activities.model import load
     from console.dev_server import DevServer, DevServerError
     from workflows.errors import ChoreographyError
     from workflows.serving import Settings
@@ -97,6 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             bare=options.bare,
             grace=options.grace,
         )
+        if settings.asks_models:
+            Thread(target=load, name="import of litellm", daemon=True).start()
         if options.mode != "dev":
             return asyncio.run(serve(settings))
         with DevServer.start(db_file=options.db, port=options.port, ui_port=options.ui_port) as server:

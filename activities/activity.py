@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import Awaitable, Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -46,6 +46,9 @@ logger = logging.getLogger(__name__)
 
 Activity = Callable[[RawValue], Awaitable[RawValue]]
 
+RECORDED_S = 0.05
+"""Seconds until progress is sent: that of a call which ends sooner need not be, as its result tells it."""
+
 
 def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
     """Return the activity that answers calls of a method, named `Coder.implement_module`."""
@@ -55,8 +58,8 @@ def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
     async def answer_call(payload: RawValue) -> RawValue:
         progress = _progress_of_earlier_attempts()
         recorder = _Recorder(progress)
-        beating = asyncio.create_task(recorder.beat())
         with ExitStack() as within:
+            within.enter_context(recorder.beating())
             try:
                 request = _decode(method, payload.payload.data)
                 within.enter_context(answering(_context(name, request)))
@@ -67,10 +70,6 @@ def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
                 progress.failures += 1
                 recorder.record()
                 raise _failure(name, method, error, progress) from None
-            finally:
-                beating.cancel()
-                with suppress(asyncio.CancelledError):
-                    await beating
 
     return answer_call
 
@@ -89,12 +88,13 @@ async def _answer(
     agent: type[Agent], method: Method[..., Any], request: CallRequest[Any], recorder: _Recorder
 ) -> RawValue:
     name = method_name(agent.__name__, method.name)
-    logger.info("started, attempt %d", activity.info().attempt)
+    level = logging.INFO if method.kind == "prompt" else logging.DEBUG
+    logger.log(level, "started, attempt %d", activity.info().attempt)
     made = _new_agent(agent, request.model)
     work = _perform(made, method, request.arguments, recorder, _memory(request))
     value = await _in_time(name, method, work)
     reply = _encode(name, method, CallReply(value=value, usage=recorder.progress.usage))
-    logger.info("done: %s", _in_short(recorder.progress))
+    logger.log(level, "done: %s", _in_short(recorder.progress))
     return reply
 
 
@@ -146,17 +146,41 @@ class _Recorder:
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
-        self._written = progress.record()
+        timeout = activity.info().heartbeat_timeout or timedelta(seconds=HEARTBEAT_TIMEOUT_S)
+        self._interval = timeout.total_seconds() / 3
+        self._written: Any = None
+        self._unsent = False
+        self._next: asyncio.TimerHandle | None = None
+
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Heartbeat three times in a heartbeat timeout, sooner if there is progress, and at last if the call fails."""
+        self._beat_in(self._interval)
+        try:
+            yield
+        except BaseException:
+            self._beat()
+            raise
+        finally:
+            self._beat_in(None)
 
     def record(self) -> None:
         self._written = self.progress.record()
-        activity.heartbeat(self._written)
+        if not self._unsent:
+            self._unsent = True
+            self._beat_in(RECORDED_S)
 
-    async def beat(self) -> None:
-        """Heartbeat every second, from the first moment on."""
-        while True:
-            activity.heartbeat(self._written)
-            await asyncio.sleep(HEARTBEAT_TIMEOUT_S / 5)
+    def _beat(self) -> None:
+        if self._written is None:
+            self._written = self.progress.record()
+        activity.heartbeat(self._written)
+        self._unsent = False
+        self._beat_in(self._interval)
+
+    def _beat_in(self, seconds: float | None) -> None:
+        if self._next is not None:
+            self._next.cancel()
+        self._next = None if seconds is None else asyncio.get_running_loop().call_later(seconds, self._beat)
 
 
 def _new_agent(agent: type[Agent], model: str | None) -> Agent:

@@ -1,15 +1,18 @@
 """The only door to litellm: ask a model once, and say what it used.
 
-Importing litellm is slow, so it happens on first use, in a thread: a call goes on heartbeating meanwhile.
+Importing litellm is slow, so it happens in a thread, at a worker's start or on first use: calls go on heartbeating.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import logging
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,7 +70,7 @@ async def ask(question: Question) -> Answer:
         ModelRefused: It will not answer this.
         ContextTooLong: The conversation does not fit.
     """
-    litellm = await asyncio.to_thread(_litellm)
+    litellm = await _loaded()
     parameters = dict(question.parameters)
     if question.tools:
         parameters["tools"] = list(question.tools)
@@ -90,7 +93,7 @@ async def provider_of(model: str) -> str:
     Raises:
         ModelRefused: There is none.
     """
-    litellm = await asyncio.to_thread(_litellm)
+    litellm = await _loaded()
     try:
         return str(litellm.get_llm_provider(model)[1])
     except Exception as error:
@@ -99,7 +102,7 @@ async def provider_of(model: str) -> str:
 
 async def count_tokens(model: str, messages: Sequence[Message], tools: Sequence[Schema]) -> int:
     """Return how many tokens a request has, by litellm's counter for the model."""
-    litellm = await asyncio.to_thread(_litellm)
+    litellm = await _loaded()
     counted: int = await asyncio.to_thread(
         litellm.token_counter, model=model, messages=list(messages), tools=list(tools) or None
     )
@@ -108,18 +111,40 @@ async def count_tokens(model: str, messages: Sequence[Message], tools: Sequence[
 
 async def context_window(model: str) -> int:
     """Return a model's context window in tokens, by litellm's table; a small one where it is not known."""
-    litellm = await asyncio.to_thread(_litellm)
+    await _loaded()
+    return _window_in_table(model)
+
+
+@functools.cache
+def _window_in_table(model: str) -> int:
     try:
-        return int(litellm.get_model_info(model)["max_input_tokens"] or UNKNOWN_WINDOW)
+        return int(_litellm().get_model_info(model)["max_input_tokens"] or UNKNOWN_WINDOW)
     except Exception:  # litellm raises several things for a model that it does not know
         return UNKNOWN_WINDOW
+
+
+def load() -> None:
+    """Import litellm now, so that the first question need not wait for it."""
+    with _loading:
+        _litellm()
+
+
+async def _loaded() -> Any:
+    """Return litellm; only the import needs a thread."""
+    if not _litellm.cache_info().currsize:
+        await asyncio.to_thread(load)
+    return _litellm()
+
+
+_loading = threading.Lock()
 
 
 @functools.cache
 def _litellm() -> Any:
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     os.environ.setdefault("LITELLM_MODE", "PRODUCTION")  # or it reads any .env file near the installed packages
-    import litellm  # here, because it takes seconds and most processes never need it
+    with _without_collections():
+        import litellm  # here, because it takes seconds and most processes never need it
 
     litellm.suppress_debug_info = True
     litellm.disable_hf_tokenizer_download = True  # counting tokens would look for a tokenizer on the network
@@ -128,6 +153,16 @@ def _litellm() -> Any:
     litellm.custom_provider_map = [{"provider": SCRIPTED, "custom_handler": _scripted_handler(litellm)}]
     litellm.utils.custom_llm_setup()  # type: ignore[no-untyped-call]
     return litellm
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Keep the garbage collector from going through a million new objects again and again: a fifth of the import."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _scripted_handler(litellm: Any) -> Any:

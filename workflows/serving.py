@@ -51,12 +51,14 @@ class Settings:
         choreographies: Those to serve; none if the process serves agents only.
         concurrency: Calls at a time by queue.
         grace: Seconds that calls in flight may go on when the worker stops.
+        asks_models: Whether any of the activities is a prompt.
     """
 
     queues: Mapping[str, Sequence[Activity]]
     choreographies: Sequence[Choreography[..., Any]]
     concurrency: Mapping[str, int]
     grace: float
+    asks_models: bool
 
     @classmethod
     def read(
@@ -88,6 +90,7 @@ class Settings:
             choreographies=list(offer.choreographies.values()) if CHOREOGRAPHY_QUEUE in chosen else [],
             concurrency=_limits(concurrency, queues),
             grace=grace,
+            asks_models=any(name in _prompts(offer) for name in chosen),
         )
 
 
@@ -237,6 +240,16 @@ def _queues(offer: Offer) -> dict[str, list[Activity]]:
     if offer.choreographies:
         queues[CHOREOGRAPHY_QUEUE] = []
     return queues
+
+
+def _prompts(offer: Offer) -> list[str]:
+    """Return the queues of prompts."""
+    return [
+        method_name(name, method.name)
+        for name, agent in offer.agents.items()
+        for method in methods_of(agent).values()
+        if method.kind == "prompt"
+    ]
 
 
 def _chosen(names: Sequence[str], queues: Mapping[str, object]) -> list[str]:

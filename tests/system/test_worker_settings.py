@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Ledger, Runs
-from tests.system.crowd import squares
-from tests.system.processes import ROOT, Workers
+from tests.provider import Provider, Text
+from tests.system.crowd import ask, squares
+from tests.system.processes import ROOT, Process, Workers, eventually
 
 CROWD = ("--bare", "--module", "tests.system.crowd")
 AGENT = '''
@@ -81,15 +82,36 @@ async def test_a_worker_that_asks_no_model_never_imports_litellm(workers: Worker
     worker = workers.start(*CROWD, "--serve", "choreography", "--serve", "Hand", PYTHONPROFILEIMPORTTIME="1")
     await worker.serves()
     await runs.execute(squares, [1, 2], str(ledger.path))
-    imported = [line.rpartition("|")[2].strip() for line in worker.errors.splitlines() if "| " in line]
-    assert "temporalio" in imported
-    assert "litellm" not in imported
+    assert "temporalio" in imported_by(worker)
+    assert "litellm" not in imported_by(worker)
+
+
+async def test_a_worker_of_choreographies_alone_never_imports_litellm(
+    workers: Workers, runs: Runs, provider: Provider
+) -> None:
+    provider.enqueue(Text("quack"))
+    choreographer = workers.start(*CROWD, "--serve", "choreography", PYTHONPROFILEIMPORTTIME="1")
+    workers.start(*CROWD, "--serve", "Teller")
+    assert await runs.execute(ask, "ducks") == "quack"
+    assert "temporalio" in imported_by(choreographer)
+    assert "litellm" not in imported_by(choreographer)
+
+
+async def test_a_worker_of_prompts_imports_litellm_before_it_is_asked(workers: Workers) -> None:
+    worker = workers.start(*CROWD, "--serve", "Teller", PYTHONPROFILEIMPORTTIME="1")
+    await worker.serves()
+    await eventually(lambda: "litellm" in imported_by(worker))
+
+
+def imported_by(worker: Process) -> set[str]:
+    """Return the names of the modules that a worker has imported so far."""
+    return {line.rpartition("|")[2].strip() for line in worker.errors.splitlines() if "| " in line}
 
 
 async def test_json_log_lines_parse_and_name_run_instance_and_method(
     workers: Workers, runs: Runs, ledger: Ledger
 ) -> None:
-    worker = workers.start(*CROWD, "--json-logs")
+    worker = workers.start(*CROWD, "--json-logs", "--log-level", "debug")
     await worker.serves()
     run = await runs.start(squares, [1], str(ledger.path), id="named")
     await run.result()

@@ -1,0 +1,139 @@
+"""Where a case is measured: a dev server of its own, with real worker processes.
+
+async with site(tuned=False) as here:
+    await here.worker("--serve", "Hand")
+    run = await here.run(nothing_at_once, 100, instances={"hand": 10})
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from temporalio.client import Client
+
+from activities.contract import CHOREOGRAPHY_QUEUE
+from activities.converter import data_converter
+from console import guarded
+from console.dev_server import DevServer
+from workflows.choreography import Choreography
+
+ROOT = Path(__file__).parent.parent
+TEAM = ("worker.py", "--bare", "--module", "bench.team", "--log-level", "warning")
+LONGEST_RUN = timedelta(hours=1)
+
+
+class BenchFailed(RuntimeError):
+    """A case can't be measured, or a result is wrong."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A run that has ended.
+
+    Attributes:
+        workflow_id: Its workflow id.
+        result: What came back, as plain JSON values.
+        seconds: From the client's call to the client's answer.
+    """
+
+    workflow_id: str
+    result: Any
+    seconds: float
+
+
+class Site:
+    """A server, a client of it, and the processes that were started there."""
+
+    def __init__(self, server: DevServer, client: Client, folder: Path) -> None:
+        self.server = server
+        self.client = client
+        self.folder = folder
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    async def worker(self, *options: str, **environment: str) -> subprocess.Popen[bytes]:
+        """Start a worker of `bench.team`, and wait until it serves."""
+        return await self.program(*TEAM, *options, **environment)
+
+    async def program(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+        """Start a Python program that serves, and wait until it says so."""
+        path = self.folder / f"{len(self._processes)}.log"
+        with path.open("wb") as log:
+            process = guarded.start(
+                [sys.executable, *arguments],
+                log,
+                cwd=ROOT,
+                environment={
+                    **os.environ,
+                    "TEMPORAL_ADDRESS": self.server.address,
+                    "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+                    **environment,
+                },
+            )
+        self._processes.append(process)
+        while "Serving on" not in path.read_text():
+            if process.poll() is not None:
+                raise BenchFailed(f"{' '.join(arguments)} ended: {path.read_text()}")
+            await asyncio.sleep(0.02)
+        return process
+
+    async def run(
+        self, workflow: Choreography[..., Any], *inputs: Any, instances: Mapping[str, int], name: str = ""
+    ) -> Ran:
+        """Run a choreography with pools of some sizes."""
+        return await self.run_workflow(
+            workflow.name, *inputs, {"instances": instances}, queue=CHOREOGRAPHY_QUEUE, name=name
+        )
+
+    async def run_workflow(self, workflow: str, *inputs: Any, queue: str, name: str = "") -> Ran:
+        """Run any workflow."""
+        workflow_id = name or f"{workflow}-{uuid.uuid4().hex[:8]}"
+        start = time.perf_counter()
+        result = await self.client.execute_workflow(
+            workflow, args=inputs, id=workflow_id, task_queue=queue, execution_timeout=LONGEST_RUN
+        )
+        return Ran(workflow_id, result, time.perf_counter() - start)
+
+    def end(self) -> None:
+        """End all processes."""
+        while self._processes:
+            process = self._processes.pop()
+            process.kill()
+            guarded.end(process)
+
+
+@asynccontextmanager
+async def site(*, tuned: bool) -> AsyncIterator[Site]:
+    """Start a dev server for as long as the block lasts.
+
+    Args:
+        tuned: Whether with the settings of `make demo`; False gives the server as it comes.
+    """
+    with tempfile.TemporaryDirectory() as folder, DevServer.start(ui=False, tuned=tuned) as server:
+        here = Site(server, await Client.connect(server.address, data_converter=data_converter), Path(folder))
+        try:
+            yield here
+        finally:
+            here.end()
+
+
+def right(ran: Ran, expected: Any) -> Ran:
+    """Return the run if its result is right.
+
+    Raises:
+        BenchFailed: It is not.
+    """
+    if ran.result != expected:
+        raise BenchFailed(f"the result of {ran.workflow_id} is wrong")
+    return ran

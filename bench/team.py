@@ -1,0 +1,93 @@
+"""The crew that is measured: it does next to nothing, so that what is left is what the harness and the engine cost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+from activities import Agent, prompt, task
+from workflows import choreography, scatter
+
+
+class Hand(Agent):
+    """You do as you are told."""
+
+    model = "openai/mock"
+    parameters = {"mock_response": "Done."}  # noqa: RUF012 - litellm answers itself, and asks no provider
+
+    @task
+    async def nothing(self, number: int) -> int:
+        """Return the number."""
+        return number
+
+    @prompt(memory=False)
+    async def say(self, number: int) -> str:
+        """Say that {number} is done."""
+
+    @task
+    async def take(self, number: int, seconds: float) -> int:
+        """Take some time; the environment's SLOWNESS times as much."""
+        await asyncio.sleep(seconds * float(os.environ.get("SLOWNESS", "1")))
+        return number
+
+    @task
+    async def note(self, number: int, seconds: float, ledger: str) -> int:
+        """Write down who begins with the number, and when; then take some time."""
+        with Path(ledger).open("a") as file:
+            file.write(f"{number} {os.getpid()} {time.time()}\n")
+        await asyncio.sleep(seconds)
+        return number
+
+
+class Thinker(Hand):
+    """You think for a second before you do as you are told."""
+
+    parameters = {"mock_response": "Done.", "mock_delay": float(os.environ.get("THINKING_S", "1"))}  # noqa: RUF012
+
+    @prompt(memory=False)
+    async def think(self, number: int) -> str:
+        """Think about {number}."""
+
+
+@choreography
+async def nothing_at_once(count: int, hand: Hand) -> list[int]:
+    """Make many calls, as many at a time as there are hands."""
+    return await scatter(range(count), hand, lambda h, number: h.nothing(number))
+
+
+@choreography
+async def nothing_in_turn(count: int, hand: Hand) -> list[int]:
+    """Make one call after the other."""
+    return [await hand.nothing(number) for number in range(count)]
+
+
+@choreography
+async def say_at_once(count: int, hand: Hand) -> list[str]:
+    """Ask for many answers, as many at a time as there are hands."""
+    return await scatter(range(count), hand, lambda h, number: h.say(number))
+
+
+@choreography
+async def say_in_turn(count: int, hand: Hand) -> list[str]:
+    """Ask for one answer after the other."""
+    return [await hand.say(number) for number in range(count)]
+
+
+@choreography
+async def think_at_once(count: int, thinker: Thinker) -> list[str]:
+    """Have many things thought about, as many at a time as there are thinkers."""
+    return await scatter(range(count), thinker, lambda t, number: t.think(number))
+
+
+@choreography
+async def take_at_once(count: int, seconds: float, hand: Hand) -> list[int]:
+    """Do many things that take some time."""
+    return await scatter(range(count), hand, lambda h, number: h.take(number, seconds))
+
+
+@choreography
+async def note_at_once(count: int, seconds: float, ledger: str, hand: Hand) -> list[int]:
+    """Do many things that take some time and are written down."""
+    return await scatter(range(count), hand, lambda h, number: h.note(number, seconds, ledger))
