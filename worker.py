@@ -82,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until Ctrl-C or SIGTERM; return the exit code."""
     options = parser().parse_args(arguments)
     # Here, because they take longer than --help may.
+    from activities.contract import SEARCH_ATTRIBUTES
     from activities.errors import AgentError
     from activities.logs import set_up_logs
     from console.dev_server import DevServer, DevServerError
@@ -99,7 +100,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         if options.mode != "dev":
             return asyncio.run(serve(settings))
-        with DevServer.start(db_file=options.db, port=options.port, ui_port=options.ui_port) as server:
+        with DevServer.start(
+            db_file=options.db, port=options.port, ui_port=options.ui_port, search_attributes=SEARCH_ATTRIBUTES
+        ) as server:
             print(f"Temporal dev server: {server.address}, data in {server.db_file}")
             print(f"Temporal Web UI:     {server.ui_url}", flush=True)
             return asyncio.run(serve(settings, server.address))

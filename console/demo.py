@@ -16,7 +16,7 @@ from typing import Any
 
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 
-from activities.contract import CHOREOGRAPHY_QUEUE
+from activities.contract import CHOREOGRAPHY_QUEUE, SEARCH_ATTRIBUTES
 from activities.converter import data_converter
 from activities.workspace import Workspace
 from console import guarded
@@ -38,7 +38,10 @@ def run_demo(spec: str | None) -> int:
     folder = ROOT / ".demo" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     model = os.environ.get("MODEL") or SCRIPTED_MODEL
     try:
-        with DevServer.start(db_file=folder / "temporal.db") as server, Team(folder, server, model) as team:
+        with (
+            DevServer.start(db_file=folder / "temporal.db", search_attributes=SEARCH_ATTRIBUTES) as server,
+            Team(folder, server, model) as team,
+        ):
             return asyncio.run(_Demo(folder, server, team, model).run(spec or SPEC))
     except (DevServerError, TeamError) as error:
         print(f"demo: {error}", file=sys.stderr)

@@ -1,7 +1,8 @@
 """The deterministic wing: choreographies and the words that they are written in."""
 
 from workflows.choreography import choreography
+from workflows.phase import phase
 from workflows.role import instance
 from workflows.scatter import fan_out, scatter
 
-__all__ = ["choreography", "fan_out", "instance", "scatter"]
+__all__ = ["choreography", "fan_out", "instance", "phase", "scatter"]

@@ -19,6 +19,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError,
 from activities.agent import Agent, declares_state
 from activities.contract import HEARTBEAT_TIMEOUT_S, PAYLOAD_LIMIT, conversation_id, explain, method_name
 from activities.method import Method
+from workflows.board import Work
 from workflows.errors import CallFailed, ClaimEnded, TooLarge
 from workflows.pool import Pool
 from workflows.run import Run
@@ -131,13 +132,16 @@ class Call(Generic[R]):
     async def _make(self) -> R:
         run = Run.current()
         with self._scope.child(self.step) as scope:
-            async with self._target.claimed(scope) as instance, run.calling(self.queue):
+            async with self._target.claimed(scope) as instance, run.calling(self.queue, self._work(instance)):
                 if self._remembers:
                     await run.keep_conversations()
                 payload = self._encode(run, instance)
                 await run.room_for(len(payload.data))
                 reply = await _not_resumed_after_cancel(lambda: self._execute(payload, instance))
                 return self._decode(run, reply, instance)
+
+    def _work(self, instance: str) -> Work:
+        return Work(self.step, self.pool.role, instance, self.name, self._label())
 
     async def _execute(self, payload: Payload, instance: str) -> RawValue:
         options = self.method.options
@@ -203,7 +207,7 @@ class Call(Generic[R]):
                 f"its result does not fit its type: {explain(error)}. Do worker and choreography run the same code?"
             )
             raise self._failed(instance, "ResultInvalid", reason) from None
-        run.used(reply.usage)
+        run.board.used(self.pool.role, reply.usage)
         value: R = reply.value
         return value
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime, timedelta
 
-from pydantic import BaseModel
 from temporalio import workflow
 from temporalio.common import RetryPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import FailureError
+from temporalio.exceptions import FailureError, is_cancelled_exception
 
-from activities.contract import CONVERSATION_KEEPER, UNSERVED_ACTIVITY, Usage
+from activities.contract import CONVERSATION_KEEPER, UNSERVED_ACTIVITY
+from workflows.board import Board, Work
+from workflows.listing import Listed, Listing
 from workflows.options import Options
 from workflows.pool import Pool
+from workflows.progress import Progress, tokens_of
 
 CALLS_IN_FLIGHT = 90
 """Calls that one run has in the queues at a time. A default server fails a workflow task during which more than 100
@@ -37,15 +39,6 @@ _MOST_TRUST_S = 1800.0
 
 _ASK_AGAIN_S = 30.0
 """Seconds after which an unserved queue is asked about again."""
-
-
-class Progress(BaseModel):
-    """What a run tells of itself when asked."""
-
-    calls_done: int
-    calls_running: int
-    waits_for: list[str]
-    usage: Usage
 
 
 class _Queue:
@@ -74,16 +67,14 @@ class Run:
     def __init__(self) -> None:
         self.options = Options()
         self.pools: list[Pool] = []
+        self.board = Board()
+        self.listing = Listing(self.status, self._listed)
         self._in_flight = asyncio.Semaphore(CALLS_IN_FLIGHT)
         self._queues: dict[str, _Queue] = {}
-        self._calls = 0
-        self._calls_done = 0
-        self._usage = Usage()
         self._task_at = -1
         self._task_bytes = 0
         self._watching: asyncio.Task[None] | None = None
         self._keeper: asyncio.Future[None] | None = None
-        self._shows_waits = False
 
     @staticmethod
     def current() -> Run:
@@ -92,39 +83,61 @@ class Run:
         assert isinstance(run, Run)
         return run
 
-    @workflow.query(description="Calls done and running, what the run waits for, and what it has used.")
+    @workflow.query(description="How far the run is, who does what, what it has used, and what it waits for.")
     def progress(self) -> Progress:
         """Tell how far the run is."""
-        return Progress(
-            calls_done=self._calls_done,
-            calls_running=sum(len(queue.pending) for queue in self._queues.values()),
-            waits_for=self._waits(),
-            usage=self._usage,
+        return self.board.progress(
+            workflow.info().workflow_type, self.status(), self._waits(), {pool.role: len(pool) for pool in self.pools}
+        )
+
+    def status(self) -> str:
+        """Say in words how the run is."""
+        moving = any(queue.pending and not queue.unserved for queue in self._queues.values())
+        return self.board.status(self._waits(), stuck=not moving)
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Be a run that its program goes on in, and at the end one that ended so or so, for whoever looks."""
+        keeping = asyncio.create_task(self.listing.keep())
+        try:
+            yield
+            self.board.outcome = "done"
+        except (Exception, asyncio.CancelledError) as error:
+            self.board.outcome = "cancelled" if is_cancelled_exception(error) else "failed"
+            self.listing.tell()
+            raise
+        self.listing.tell()
+        keeping.cancel()
+
+    def _listed(self) -> Listed:
+        usage = self.board.usage()
+        return Listed(
+            choreography=workflow.info().workflow_type,
+            status=self.status(),
+            roles=[pool.role for pool in self.pools],
+            cost_usd=usage.cost_usd,
+            tokens=tokens_of(usage),
+            failed_items=self.board.failed_items,
         )
 
     @asynccontextmanager
-    async def calling(self, queue_name: str) -> AsyncIterator[None]:
-        """Be in flight: wait for a place among the run's calls, and be watched while it lasts."""
+    async def calling(self, queue_name: str, work: Work) -> AsyncIterator[None]:
+        """Be in flight: wait for a place among the run's calls, and be watched and shown while it lasts."""
         async with self._in_flight:
-            self._calls += 1
-            number = self._calls
+            number = self.board.call_begins(work, workflow.now())
             queue = self._queues.setdefault(queue_name, _Queue())
             if self._watching is None:
                 self._watching = asyncio.create_task(self._watch())
             queue.pending[number] = workflow.now()
             try:
                 yield
-            except (Exception, asyncio.CancelledError):  # a run that the collector closes can do nothing
-                self._end_call(queue, number)
+            except (Exception, asyncio.CancelledError) as error:  # a run that the collector closes can do nothing
+                del queue.pending[number]
+                self.board.call_ends(number, "failed" if isinstance(error, Exception) else "cancelled")
                 raise
-            self._calls_done += 1
             queue.found(workflow.now(), unserved=False)
-            self._end_call(queue, number)
-
-    def _end_call(self, queue: _Queue, number: int) -> None:
-        del queue.pending[number]
-        if self._shows_waits:
-            self._show_waits()
+            del queue.pending[number]
+            self.board.call_ends(number, "done")
 
     async def room_for(self, size: int) -> None:
         """Wait for a workflow task in which a command of this size has room."""
@@ -155,10 +168,6 @@ class Run:
             id_reuse_policy=WorkflowIDReusePolicy.TERMINATE_IF_RUNNING,
             static_summary="ends the conversations of the run when the run has ended",
         )
-
-    def used(self, usage: Usage) -> None:
-        """Add what a call used to the run's account."""
-        self._usage += usage
 
     async def _watch(self) -> None:
         """Find out when calls wait in a queue that nobody serves, and say so."""
@@ -201,15 +210,14 @@ class Run:
                 workflow.logger.warning("%s", _advice(name, queue))
             else:
                 queue.trust = min(queue.trust * 2, _MOST_TRUST_S)
-        self._show_waits()
 
     def _waits(self) -> list[str]:
         return [_advice(name, queue) for name, queue in self._queues.items() if queue.unserved and queue.pending]
 
-    def _show_waits(self) -> None:
-        waits = self._waits()
-        self._shows_waits = bool(waits)
-        workflow.set_current_details("\n".join(f"**Waits:** {wait}\n" for wait in waits))
+
+def current_board() -> Board:
+    """Return the board of the run whose code is executing; where there is none, as in a unit test, one for nobody."""
+    return Run.current().board if workflow.in_workflow() else Board()
 
 
 def _advice(name: str, queue: _Queue) -> str:

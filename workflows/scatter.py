@@ -14,6 +14,7 @@ from activities.errors import says_stop
 from workflows.call import label
 from workflows.errors import ItemFailed
 from workflows.role import Role, held_instance, pool_of
+from workflows.run import current_board
 from workflows.scope import Scope, current_scope, inside
 
 A = TypeVar("A")
@@ -118,10 +119,11 @@ class _Scatter:
         self.about = [key(item) if key else None for item in items]
         self.results: list[Any] = [None] * len(items)
         self._todo = iter(range(len(items)))
+        self._shown = current_board().scatter(step, scope.title, _name_of(pool), len(items))
 
     async def run(self) -> list[Any]:
         width = len(pool_of(self.pool)) if isinstance(self.pool, Role) else 1
-        with self.scope.child(self.step) as scope:
+        with self.scope.child(self.step) as scope, self._shown:
             await _together([self._line(scope) for _ in range(min(width, len(self.items)))])
         return self.results
 
@@ -134,7 +136,8 @@ class _Scatter:
 
     async def _one(self, worker: Any, name: str, index: int, title: str) -> Any:
         try:
-            return await self.body(worker, self.items[index])
+            with self._shown.item(index, title):
+                return await self.body(worker, self.items[index])
         except (Exception, SystemExit, asyncio.CancelledError) as error:  # a SystemExit would end the whole worker
             if says_stop(error):
                 raise
@@ -162,11 +165,15 @@ async def _claimed_instance(role: Role, scope: Scope, about: Hashable) -> Any:
 
 @asynccontextmanager
 async def _the_object_itself(worker: Any) -> Any:
-    yield worker, str(getattr(worker, "name", type(worker).__name__))
+    yield worker, _name_of(worker)
 
 
 def _claimed(pool: Any, scope: Scope, about: Hashable) -> AbstractAsyncContextManager[tuple[Any, str]]:
     return _claimed_instance(pool, scope, about) if isinstance(pool, Role) else _the_object_itself(pool)
+
+
+def _name_of(worker: Any) -> str:
+    return str(getattr(worker, "name", type(worker).__name__))
 
 
 async def _together(coroutines: Sequence[Coroutine[Any, Any, R]]) -> list[R]:
