@@ -20,6 +20,8 @@ from workflows.progress import counted, money, tokens_of, used_in_words
 from workflows.serving import SettingsInvalid, connect
 
 _WIDTH_OF_A_FILE = 160
+_WIDEST_COLUMN = 40
+_FAILURES_TOLD = 20
 
 
 def show(workflow_id: str, *, as_mermaid: bool) -> int:
@@ -48,13 +50,13 @@ def print_table(run: RunSeen, console: Console) -> None:
     """Print a table of a run's calls, and what they come to."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("at", "step", "who", "was asked to", "about", "how it ended"):
-        table.add_column(name, no_wrap=True, overflow="ellipsis")
+        table.add_column(name, no_wrap=True, overflow="ellipsis", max_width=_WIDEST_COLUMN)
     for name in ("took", "tokens", "USD"):
         table.add_column(name, no_wrap=True, justify="right")
     for call in run.calls:
         table.add_row(*_row(call, run))
     console.print(table)
-    for text in _summary(run):
+    for text in [*_failures(run), *_summary(run)]:
         console.print(Text(text))
 
 
@@ -79,8 +81,16 @@ def _row(call: CallSeen, run: RunSeen) -> Iterable[Text]:
 def _end(call: CallSeen) -> str:
     if call.ended is None:
         return "runs"
-    again = f" at attempt {call.attempts}" if call.attempts > 1 else ""
-    return f"{call.error or 'done'}{again}" if call.error in (None, "cancelled") else f"failed{again}: {call.error}"
+    end = "done" if call.error is None else "cancelled" if call.error == "cancelled" else "failed"
+    return f"{end} at attempt {call.attempts}" if call.attempts > 1 else end
+
+
+def _failures(run: RunSeen) -> Iterable[str]:
+    failed = [call for call in run.calls if call.error not in (None, "cancelled")]
+    for call in failed[:_FAILURES_TOLD]:
+        yield f"failed: step {call.step}, {call.method} ({call.summary}): {' '.join((call.error or '').split())}"
+    if len(failed) > _FAILURES_TOLD:
+        yield f"failed: {counted(len(failed) - _FAILURES_TOLD, 'more call')}"
 
 
 def _summary(run: RunSeen) -> Iterable[str]:

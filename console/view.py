@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -95,8 +96,8 @@ def _run(sight: Sight, now: datetime) -> Iterator[RenderableType]:
         head.append(f"  {duration(sight.seconds(now))}", "dim")
     yield head
     if progress := sight.progress:
-        yield _scatters(progress)
-        yield _working(progress, now)
+        yield _indented(_scatters(progress))
+        yield _indented(_working(progress, now))
         for wait in progress.waits_for:
             yield Text(f"  waits: {wait}", "yellow")
         for why in progress.last_failures[-3:]:
@@ -107,8 +108,12 @@ def _run(sight: Sight, now: datetime) -> Iterator[RenderableType]:
     yield Text()
 
 
+def _indented(part: RenderableType) -> Padding:
+    return Padding(part, (0, 0, 0, 2))
+
+
 def _scatters(progress: Progress) -> Table:
-    grid = Table.grid(padding=(0, 1, 0, 2))
+    grid = Table.grid(padding=(0, 2))
     for scatter in _worth_showing(progress):
         bar = ProgressBar(total=max(1, scatter.total), completed=scatter.done + scatter.failed, width=_BAR_WIDTH)
         grid.add_row(Text(scatter.title, "dim" if scatter.ended else ""), bar, Text(scatter.in_words()))
@@ -116,7 +121,7 @@ def _scatters(progress: Progress) -> Table:
 
 
 def _working(progress: Progress, now: datetime) -> Table:
-    grid = Table.grid(padding=(0, 1, 0, 2))
+    grid = Table.grid(padding=(0, 2))
     for work in progress.working[:_WORKING_SHOWN]:
         since = duration(max(0.0, (now - work.since).total_seconds()))
         grid.add_row(Text(work.instance, "bold"), work.method, Text(work.item), Text(since, "dim"))

@@ -321,7 +321,8 @@ class Board:
         """
         totals = self.totals()
         scatters = [scatter.progress() for scatter in list(self._scatters.values())[:SCATTERS_LISTED]]
-        ended = list(self._ended)[len(scatters) :]
+        room = SCATTERS_LISTED - len(scatters)
+        ended = list(self._ended)[-room:] if room else []
         working = [
             Working(instance=work.instance, method=work.method, item=work.item, step=work.step, since=since)
             for work, since in list(self._working.values())[:WORKING_LISTED]

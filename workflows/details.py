@@ -5,7 +5,7 @@ So it costs nothing while nobody looks, and is never older than the look.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
 from typing import Any
 
 from temporalio import workflow
@@ -17,10 +17,10 @@ from temporalio.worker import (
     WorkflowInterceptorClassInput,
 )
 
-from workflows.progress import Progress, ScatterProgress, tokens_of, used_in_words
+from workflows.progress import Progress, RoleProgress, ScatterProgress, counted, used_in_words
 from workflows.run import Run
 
-_BAR_LENGTH = 20
+_BAR_LENGTH = 10
 _WORKING_SHOWN = 30
 _SCATTERS_SHOWN = 10
 
@@ -43,15 +43,18 @@ class _Metadata(WorkflowInboundInterceptor):
 
 
 def in_markdown(progress: Progress) -> str:
-    """Write a run's progress as a short page."""
+    """Write a run's progress as a short page.
+
+    It has lists and no tables: the UI draws these without any space between their columns.
+    """
     parts = [
         f"**{_plain(progress.headline())}**",
         *(f"**Waits:** {_plain(wait)}" for wait in progress.waits_for),
-        _plain(progress.calls_in_words()),
+        progress.calls_in_words(),
         _scatters(progress),
         _working(progress),
-        _roles(progress),
-        "\n".join(f"- failed: {_plain(why)}" for why in progress.last_failures),
+        _list("Roles", [_role(role) for role in progress.roles]),
+        _list("Last failures", [_plain(why) for why in progress.last_failures]),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -59,46 +62,39 @@ def in_markdown(progress: Progress) -> str:
 def _scatters(progress: Progress) -> str:
     shown = progress.scatters[-_SCATTERS_SHOWN:]
     left_out = progress.scatters_left_out + len(progress.scatters) - len(shown)
-    table = _table(["scatter", "", "items"], [[_plain(s.title), bar(s), s.in_words()] for s in shown])
-    return "\n\n".join([table, f"{left_out} earlier scatters are not shown."] if left_out else [table])
+    earlier = [f"{counted(left_out, 'earlier one')}"] if left_out else []
+    return _list("Scatters", [*earlier, *(f"{_bar(s)} **{_plain(s.title)}**: {s.in_words()}" for s in shown)])
 
 
 def _working(progress: Progress) -> str:
     shown = progress.working[:_WORKING_SHOWN]
     left_out = progress.working_left_out + len(progress.working) - len(shown)
-    rows = [[_plain(work.instance), work.method, _plain(work.item), f"{work.since:%H:%M:%S} UTC"] for work in shown]
-    table = _table(["instance", "does", "item", "since"], rows)
-    return "\n\n".join([table, f"{left_out} more calls are running."] if left_out else [table])
-
-
-def _roles(progress: Progress) -> str:
-    rows = [
-        [
-            role.role,
-            f"{role.instances:,}",
-            f"{role.calls_running:,}",
-            f"{role.calls_done:,}",
-            f"{role.calls_failed:,}",
-            f"{tokens_of(role.usage):,}",
-            used_in_words(role.usage)[-1].removesuffix(" USD") if role.usage.model_calls else "",
-        ]
-        for role in progress.roles
+    lines = [
+        f"**{_plain(work.instance)}**: {work.method} · {_plain(work.item)} · since {work.since:%H:%M:%S} UTC"
+        for work in shown
     ]
-    return _table(["role", "instances", "calls running", "done", "failed", "tokens", "USD"], rows)
+    return _list("At work", [*lines, *([f"{left_out:,} more"] if left_out else [])])
 
 
-def bar(scatter: ScatterProgress) -> str:
-    """Draw how far a scatter is: `████████░░░░░░░░░░░░  40 %`."""
+def _role(role: RoleProgress) -> str:
+    calls = [f"{counted(role.calls_done, 'call')} done"]
+    calls += [f"{n} {what}" for n, what in ((role.calls_running, "running"), (role.calls_failed, "failed")) if n]
+    return f"**{role.role}** ({counted(role.instances, 'instance')}): {', '.join([*calls, *used_in_words(role.usage)])}"
+
+
+def _bar(scatter: ScatterProgress) -> str:
     share = (scatter.done + scatter.failed) / scatter.total if scatter.total else 1.0
     full = int(share * _BAR_LENGTH)
-    return f"{'█' * full}{'░' * (_BAR_LENGTH - full)} {int(share * 100)} %"
+    return f"{'■' * full}{'□' * (_BAR_LENGTH - full)} {int(share * 100)} %"
 
 
-def _table(head: list[str], rows: Iterable[list[str]]) -> str:
-    lines = [f"| {' | '.join(cells)} |" for cells in rows]
-    return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *lines]) if lines else ""
+def _list(title: str, lines: list[str]) -> str:
+    return "\n".join([f"{title}:", "", *(f"- {line}" for line in lines)]) if lines else ""
 
 
 def _plain(text: str) -> str:
-    """Keep what Markdown would take for its own from doing so."""
-    return "".join(f"\\{letter}" if letter in "\\`*_[]<>|#" else letter for letter in text)
+    """Keep what Markdown would take for its own from doing so; an underscore inside of a word is none of it."""
+    return _SPECIAL.sub(r"\\\g<0>", text)
+
+
+_SPECIAL = re.compile(r"[\\`*\[<|]|(?<![^\W_])_|_(?![^\W_])")

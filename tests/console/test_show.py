@@ -2,10 +2,14 @@ from __future__ import annotations
 
 import io
 import sys
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
+from temporalio import activity, workflow
+from temporalio.worker import Worker
 
 import console.mermaid
 from console.dev_server import DevServer
@@ -32,10 +36,12 @@ async def test_a_run_is_shown_call_by_call(runs: Runs, ledger: Ledger) -> None:
     async with runs.serving(OFFICE):
         run = await runs.start(note_numbers, [2, 3], str(ledger.path), True, ONE_CLERK)
         await run.result()
-    head, _, first, second, total = table(await read_run(runs.client, run.id))
+    head, _, first, second, *failure, total = table(await read_run(runs.client, run.id))
     assert head == ["at", "step", "who", "was", "asked", "to", "about", "how", "it", "ended", "took", "tokens", "USD"]
     assert first[2:] == ["1.1.1", "clerk-1", "fail_if_odd", "2", "done", *first[-2:]]
-    assert " ".join(second[2:]).startswith("1.2.1 clerk-1 fail_if_odd 3 failed: 3 is odd (office.py:")
+    assert second[2:7] == ["1.2.1", "clerk-1", "fail_if_odd", "3", "failed"]
+    told = " ".join(word for words in failure for word in words)
+    assert told.startswith("failed: step 1.2.1, Clerk.fail_if_odd (clerk-1 · 3): 3 is odd (office.py:")
     assert " ".join(total).startswith(f"{run.id} (note_numbers): done after 0 s, 2 calls")
 
 
@@ -63,6 +69,46 @@ async def test_a_run_that_goes_on_is_shown_as_far_as_it_is(runs: Runs) -> None:
         await run.cancel()
     assert (seen.outcome, [call.ended for call in seen.calls]) == ("running", [None])
     assert "runs" in table(seen)[2]
+
+
+@activity.defn(name="Clerk.note")
+async def note(what: str) -> dict[str, Any]:
+    return {"value": what, "usage": {"model_calls": 1, "prompt_tokens": 10}}
+
+
+@workflow.defn(name="relay", sandboxed=False)
+class Relay:
+    """A run that makes a call, has a child make another, and goes on in a new run."""
+
+    @workflow.run
+    async def run(self, rounds: int) -> None:
+        await self.call(f"round {rounds}")
+        await workflow.execute_child_workflow("relay_part", rounds, id=f"{workflow.info().workflow_id}/part")
+        if rounds > 1:
+            workflow.continue_as_new(rounds - 1)
+
+    async def call(self, what: str) -> None:
+        await workflow.execute_activity(
+            "Clerk.note", what, start_to_close_timeout=timedelta(seconds=10), summary=f"clerk-1 · {what}"
+        )
+
+
+@workflow.defn(name="relay_part", sandboxed=False)
+class RelayPart(Relay):
+    @workflow.run
+    async def run(self, rounds: int) -> None:
+        await self.call(f"part of round {rounds}")
+
+
+async def test_a_run_that_went_on_in_others_is_shown_as_one_with_what_its_children_did(runs: Runs) -> None:
+    async with Worker(runs.client, task_queue="relay", workflows=[Relay, RelayPart], activities=[note]):
+        await runs.client.execute_workflow("relay", 3, id="relay", task_queue="relay")
+        seen = await read_run(runs.client, "relay")
+    assert [call.item for call in seen.calls] == [
+        words for n in (3, 2, 1) for words in (f"round {n}", f"part of round {n}")
+    ]
+    assert seen.outcome == "done"
+    assert sum(call.usage.prompt_tokens for call in seen.calls) == 60
 
 
 # The diagram

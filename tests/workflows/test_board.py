@@ -97,6 +97,17 @@ def test_a_scatter_is_named_for_its_first_call_and_its_round() -> None:
     assert [scatter.title for scatter in read(board).scatters] == ["Coder.write", "Coder.test", "Coder.write, round 2"]
 
 
+def test_scatters_that_have_ended_are_listed_before_those_that_run() -> None:
+    board = Board()
+    for step in ("1", "2"):
+        with board.scatter(step, "", "coder", 1):
+            pass
+    with board.scatter("3", "", "coder", 1):
+        told = read(board)
+    assert [(s.step, s.ended) for s in told.scatters] == [("1", True), ("2", True), ("3", False)]
+    assert told.scatters_left_out == 0
+
+
 def test_rounds_are_counted_anew_in_each_item() -> None:
     board = Board()
     outer = board.scatter("1", "", "coder", 2)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("served")
 async def work_on(items: list[str], worker: Worker) -> list[Any]:
     """Work on items; those named 'bad' fail."""
     return await scatter(
-        items, worker, lambda w, i: w.fail("no | luck") if i == "bad" else w.wait(i), on_error="collect"
+        items, worker, lambda w, i: w.fail("no *luck") if i == "bad" else w.wait(i), on_error="collect"
     )
 
 
@@ -30,21 +31,21 @@ async def details(run: Handle) -> str:
 
 
 async def test_the_page_tells_what_goes_on_now(runs: Runs) -> None:
-    run = await runs.start(work_on, ["bad", "a_b", "c", "d"])
+    run = await runs.start(work_on, ["bad", "a_b *c", "c", "d"])
     await diary.wait_for(run.id, "begin", 2)
     page = await details(run)
-    assert page.startswith("**running: Worker.fail**\n\n0 calls done, 2 running, 1 failed\n\n| scatter |")
-    assert "| █████░░░░░░░░░░░░░░░ 25 % | 0 of 4 done, 2 running, 1 waiting, 1 failed |" in page
-    assert "| Worker.wait | a\\_b |" in page
-    assert "| worker | 2 | 2 | 0 | 1 | 0 |  |" in page
-    assert "no \\| luck" in page
+    assert page.startswith("**running: Worker.fail**\n\n0 calls done, 2 running, 1 failed\n\nScatters:\n\n- ")
+    assert "- ■■□□□□□□□□ 25 % **Worker.fail**: 0 of 4 done, 2 running, 1 waiting, 1 failed" in page
+    assert re.search(r"- \*\*worker-\d\*\*: Worker\.wait · a_b \\\*c · since \d\d:\d\d:\d\d UTC", page)
+    assert "- **worker** (2 instances): 0 calls done, 2 running, 1 failed" in page
+    assert "no \\*luck" in page
 
 
 async def test_the_page_of_a_run_that_has_ended_says_how(runs: Runs) -> None:
     run = await runs.start(work_on, ["a"])
     diary.gate(run.id).set()
     await run.result()
-    assert (await details(run)).startswith("**done**\n\n1 call done, 0 running\n\n| scatter |")
+    assert (await details(run)).startswith("**done**\n\n1 call done, 0 running\n\nScatters:")
 
 
 async def test_the_page_of_a_cancelled_run_says_so(runs: Runs) -> None:
