@@ -75,6 +75,7 @@ class Run:
         self._task_bytes = 0
         self._watching: asyncio.Task[None] | None = None
         self._keeper: asyncio.Future[None] | None = None
+        self._telling: asyncio.Task[None] | None = None
 
     @staticmethod
     def current() -> Run:
@@ -98,16 +99,15 @@ class Run:
     @contextmanager
     def shown(self) -> Iterator[None]:
         """Be a run that its program goes on in, and at the end one that ended so or so, for whoever looks."""
-        keeping = asyncio.create_task(self.listing.keep())
+        self._telling = asyncio.create_task(self.listing.keep())
         try:
             yield
-            self.board.outcome = "done"
         except (Exception, asyncio.CancelledError) as error:
             self.board.outcome = "cancelled" if is_cancelled_exception(error) else "failed"
             self.listing.tell()
             raise
+        self.board.outcome = "done"
         self.listing.tell()
-        keeping.cancel()
 
     def _listed(self) -> Listed:
         usage = self.board.usage()

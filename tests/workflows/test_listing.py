@@ -153,6 +153,18 @@ async def test_a_server_without_the_attributes_runs_the_same(runs: Runs) -> None
     assert await count(run, EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED) == 0
 
 
+async def test_one_command_makes_a_server_know_them() -> None:
+    with DevServer.start(ui=False) as server:
+        words = [word for name, kind in SEARCH_ATTRIBUTES.items() for word in ("--name", name, "--type", kind)]
+        code, said = await temporal(server.address, "operator", "search-attribute", "create", *words)
+        assert code == 0, said
+        runs = Runs(await Client.connect(server.address, data_converter=data_converter))
+        async with runs.serving(__name__, serve=SERVED):
+            run = await runs.start(spend_all, [4.0])
+            await run.result()
+        assert (await attributes(run))["CostUsd"] == 4.0
+
+
 async def test_an_attribute_of_another_type_is_left_alone() -> None:
     other_types = MappingProxyType({"CostUsd": "Keyword", "Tokens": "Int"})
     with DevServer.start(ui=False, search_attributes=other_types) as server:
