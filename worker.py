@@ -83,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until Ctrl-C or SIGTERM; return the exit code."""
     options = parser().parse_args(arguments)
     # Here, because they take longer than --help may.
+    from activities.contract import SEARCH_ATTRIBUTES
     from activities.errors import AgentError
     from activities.logs import set_up_logs
     from activities.model import load
@@ -103,7 +104,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             Thread(target=load, name="import of litellm", daemon=True).start()
         if options.mode != "dev":
             return asyncio.run(serve(settings))
-        with DevServer.start(db_file=options.db, port=options.port, ui_port=options.ui_port) as server:
+        with DevServer.start(
+            db_file=options.db, port=options.port, ui_port=options.ui_port, search_attributes=SEARCH_ATTRIBUTES
+        ) as server:
             print(f"Temporal dev server: {server.address}, data in {server.db_file}")
             print(f"Temporal Web UI:     {server.ui_url}", flush=True)
             return asyncio.run(serve(settings, server.address))

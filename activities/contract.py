@@ -6,7 +6,9 @@ Temporal never has to guess types from a count of arguments, and "no result" dif
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -21,6 +23,21 @@ UNSERVED_ACTIVITY = "unserved_queues"
 
 BREATHE_ACTIVITY = "breathe"
 """The local activity that does nothing: it ends a workflow task in time."""
+
+KNOWN_ATTRIBUTES_ACTIVITY = "known_search_attributes"
+"""The local activity by which a run asks which of its search attributes the server knows."""
+
+SEARCH_ATTRIBUTES: Mapping[str, Literal["Keyword", "KeywordList", "Double", "Int"]] = MappingProxyType(
+    {
+        "Choreography": "Keyword",
+        "RunStatus": "Keyword",
+        "Roles": "KeywordList",
+        "CostUsd": "Double",
+        "Tokens": "Int",
+        "FailedItems": "Int",
+    }
+)
+"""What runs can be looked up by in the server's list, with the types that the server has to know them by."""
 
 PAYLOAD_LIMIT = 2 * 1024 * 1024 - 64 * 1024
 """Bytes in one payload. The server's limit is 2 MB; the rest is room for metadata and for a codec's overhead."""

@@ -11,7 +11,10 @@ from collections.abc import Sequence
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     made = argparse.ArgumentParser(
-        prog="python -m console", description="Clients for a person at a terminal beside the temporal CLI."
+        prog="python -m console",
+        description="Clients for a person at a terminal beside the temporal CLI.",
+        epilog="watch and show ask the server that Temporal's own settings name: TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, "
+        "TEMPORAL_PROFILE and so on.",
     )
     commands = made.add_subparsers(dest="command", required=True)
     demo = commands.add_parser(
@@ -21,15 +24,41 @@ def parser() -> argparse.ArgumentParser:
         "is the environment's MODEL; without one, a scripted model whose answers are in examples/textkit.toml.",
     )
     demo.add_argument("spec", nargs="?", help="what to build, in words (default: the library textkit)")
+    watch = commands.add_parser(
+        "watch",
+        help="show runs as they go on",
+        description="Show runs as they go on, until all of them have ended: a live view on a terminal, a line for each "
+        "change elsewhere. It only looks: leave it and come back as you like. The exit code is 0 if all ended well.",
+    )
+    watch.add_argument("workflow_ids", nargs="+", metavar="WORKFLOW_ID", help="the run; several may be named")
+    watch.add_argument(
+        "--every", type=float, default=1.0, metavar="SECONDS", help="how often to look (default %(default)g)"
+    )
+    show = commands.add_parser(
+        "show",
+        help="show who was asked what in a run, in which order, how long it took, and what it cost",
+        description="Show the calls of a run, one that has ended or one that goes on, as its history tells them.",
+    )
+    show.add_argument("workflow_id", metavar="WORKFLOW_ID", help="the run")
+    show.add_argument("--mermaid", action="store_true", help="write a Mermaid sequence diagram instead of a table")
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
     options = parser().parse_args(arguments)
-    from console.demo import run_demo  # here, because it takes longer than --help may
+    # Each is imported here, because it takes longer than --help may.
+    if options.command == "demo":
+        from console.demo import run_demo
 
-    return run_demo(options.spec)
+        return run_demo(options.spec)
+    if options.command == "watch":
+        from console.watch import watch
+
+        return watch(options.workflow_ids, every=options.every)
+    from console.show import show
+
+    return show(options.workflow_id, as_mermaid=options.mermaid)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 
+from activities.contract import SEARCH_ATTRIBUTES
 from console.dev_server import DevServer, DevServerError
 from console.team import ROOT, SCRIPTED_MODEL, Team, TeamError, how_to_go_on
 
@@ -23,7 +24,10 @@ def run_demo(spec: str | None) -> int:
     folder = ROOT / ".demo" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     model = os.environ.get("MODEL") or SCRIPTED_MODEL
     try:
-        with DevServer.start(db_file=folder / "temporal.db") as server, Team(folder, server, model) as team:
+        with (
+            DevServer.start(db_file=folder / "temporal.db", search_attributes=SEARCH_ATTRIBUTES) as server,
+            Team(folder, server, model) as team,
+        ):
             # Here, because it takes time, in which the worker starts.
             from console.build import Build
 

@@ -2,7 +2,8 @@
 
 from workflows.choreography import choreography
 from workflows.continuation import continue_with
+from workflows.phase import phase
 from workflows.role import instance
 from workflows.scatter import fan_out, scatter
 
-__all__ = ["choreography", "continue_with", "fan_out", "instance", "scatter"]
+__all__ = ["choreography", "continue_with", "fan_out", "instance", "phase", "scatter"]

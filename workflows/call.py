@@ -142,6 +142,7 @@ class Call(Generic[R]):
         belongs_to = self.agent.__name__ if self.pool.named else workflow.info().workflow_id
         return Service(
             name=self.name,
+            role=self.pool.role,
             queue=self.queue,
             timeout=self.method.options.timeout,
             retries=self.method.options.retries,
@@ -180,7 +181,8 @@ class Call(Generic[R]):
                 f"its result does not fit its type: {explain(error)}. Do worker and choreography run the same code?"
             )
             raise self._failed(instance, "ResultInvalid", reason) from None
-        run.used(reply.usage)
+        if not outcome.past:
+            run.board.used(self.pool.role, reply.usage)
         value: R = reply.value
         return value
 

@@ -201,7 +201,8 @@ def _workflow_class(choreography: Choreography[Any, Any]) -> type[Run]:
     # No parameters of its own: Temporal would decode inputs by their hints, and what doesn't fit would fail the
     # workflow task, which is repeated for ever.
     async def run(self: Run, *payloads: Any) -> Any:
-        return await _perform(self, choreography, payloads)
+        with self.shown():
+            return await _perform(self, choreography, payloads)
 
     run.__qualname__ = f"{class_name}.run"
     run.__module__ = function.__module__

@@ -17,8 +17,9 @@ from pydantic import BaseModel
 from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue
 
-from activities.contract import PAGES_ENCODING, PagesKept, Usage
+from activities.contract import PAGES_ENCODING, PagesKept
 from workflows.errors import PagesUnreadable
+from workflows.progress import Account
 
 R = TypeVar("R")
 
@@ -56,10 +57,8 @@ class Carried(BaseModel):
     """When it did, as seconds since 1970."""
     conversations: bool = False
     """Whether there are conversations to be ended with the run."""
-    calls_done: int = 0
-    """Calls of earlier programs of the run."""
-    usage: Usage = Usage()
-    """What those used."""
+    accounts: dict[str, Account] = {}
+    """What the calls of each role came to so far."""
     pages: PagesKept
     """Where the older pages of the ledger are."""
 

@@ -57,11 +57,13 @@ class Outcome:
         data: JSON.
         error: Kind and reason.
         cause: What the error came from; it is not written down.
+        past: Whether it was so in an earlier run, and is accounted for.
     """
 
     data: str | None = None
     error: tuple[str, str] | None = None
     cause: BaseException | None = None
+    past: bool = False
 
 
 class Happening(NamedTuple):
@@ -285,4 +287,4 @@ def _read(pages: bytes) -> Iterator[Happening]:
     if pages:
         for line in gzip.decompress(pages).splitlines():
             at, id, what, digest, data, error = json.loads(line)
-            yield Happening(at, Step(id, what, digest), Outcome(data, tuple(error) if error else None))
+            yield Happening(at, Step(id, what, digest), Outcome(data, tuple(error) if error else None, past=True))

@@ -15,6 +15,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError,
 
 from activities.contract import PAYLOAD_LIMIT, conversation_id
 from activities.method import Method
+from workflows.board import Work
 from workflows.errors import TooLarge
 from workflows.ledger import Outcome
 from workflows.run import Run
@@ -31,6 +32,7 @@ class Service(BaseModel):
 
     Attributes:
         name: The activity type.
+        role: Who does it.
         queue: The task queue.
         timeout: Seconds for an attempt.
         retries: How often it is tried again after an error.
@@ -43,6 +45,7 @@ class Service(BaseModel):
     """
 
     name: str
+    role: str
     queue: str
     timeout: float
     retries: int
@@ -117,7 +120,8 @@ async def send(run: Run, service: Service, request: Request, instance: str) -> O
         request: On what.
         instance: By whom.
     """
-    async with run.calling(service.queue):
+    work = Work(request.step, service.role, instance, service.name, request.label)
+    async with run.calling(service.queue, work) as call:
         if service.conversations is not None:
             await run.keep_conversations()
         message = request.message(service, instance)
@@ -142,7 +146,9 @@ async def send(run: Run, service: Service, request: Request, instance: str) -> O
             return Outcome(reply.payload.data.decode())
         except ActivityError as error:
             if is_cancelled_exception(error):
+                call.outcome = "cancelled"
                 return Outcome()
+            call.outcome = "failed"
             return Outcome(error=_reason(error), cause=error)
 
 

@@ -1,27 +1,30 @@
-"""What every run has, whatever its choreography: pools, limits, what it shows of itself."""
+"""What every run has, whatever its choreography: pools, limits, what it shows of itself, and how it goes on."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-import functools
 import json
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import asynccontextmanager, suppress
-from datetime import datetime, timedelta
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, NoReturn, TypeVar
 
-from pydantic import BaseModel
 from temporalio import workflow
 from temporalio.common import RetryPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import FailureError
+from temporalio.exceptions import is_cancelled_exception
 
-from activities.contract import CONVERSATION_KEEPER, KEEP_PAGE_ACTIVITY, UNSERVED_ACTIVITY, PagesKept, Usage
+from activities.contract import CONVERSATION_KEEPER, KEEP_PAGE_ACTIVITY, PagesKept
+from workflows.board import Board, Outcome, Report, Work
 from workflows.continuation import Carried, taken_along, to_take_along
 from workflows.errors import LedgerFull, PathDiffers
 from workflows.ledger import Ledger
+from workflows.listing import Listed, Listing
 from workflows.options import Options
 from workflows.pool import Pool
+from workflows.progress import Progress, tokens_of
+from workflows.queue_watch import QueueWatch
 from workflows.scope import inside
 
 CALLS_IN_FLIGHT = 90
@@ -30,20 +33,6 @@ events arrive, so no more than that may end at once."""
 
 TASK_BYTES = 3 * 1024 * 1024
 """Bytes of arguments sent in one workflow task. The server terminates a run whose commands exceed 4 MB."""
-
-QUIET_S = 20.0
-"""Seconds without any result from a queue after which the run asks whether somebody serves it."""
-
-WATCHING = "then asks whether all queues are served"
-"""What the UI's timeline shows beside the timer for that."""
-
-_TRUST_S = 60.0
-"""Seconds for which a queue that was seen to be served is not asked about again; doubled each time."""
-
-_MOST_TRUST_S = 1800.0
-
-_ASK_AGAIN_S = 30.0
-"""Seconds after which an unserved queue is asked about again."""
 
 CONTINUE_AT_EVENTS = 10_000
 """Events at which a run begins no more calls, and continues as new when those in flight have ended. The server suggests
@@ -65,43 +54,11 @@ LEDGER_BYTES = 40_000_000
 T = TypeVar("T")
 
 
-class Progress(BaseModel):
-    """What a run tells of itself when asked."""
+@dataclass
+class InFlight:
+    """A call that is under way; whoever makes it notes how it ends, if not well."""
 
-    calls_done: int
-    calls_running: int
-    waits_for: list[str]
-    usage: Usage
-
-
-class ShardReport(BaseModel):
-    """What a shard of a large scatter tells its run, now and then."""
-
-    calls_done: int
-    calls_running: int
-    calls_failed: int
-    waits_for: list[str]
-    usage: Usage
-
-
-class _Queue:
-    """What a run knows of a task queue that it uses."""
-
-    def __init__(self) -> None:
-        self.pending: dict[int, datetime] = {}
-        self.trust = _TRUST_S
-        self.trusted_until: datetime | None = None
-        self.unserved = False
-
-    def due(self) -> datetime:
-        """When to ask whether somebody serves it; there are calls in it."""
-        longest_pending = next(iter(self.pending.values()))
-        quiet = longest_pending + timedelta(seconds=QUIET_S)
-        return max(quiet, self.trusted_until or quiet)
-
-    def found(self, now: datetime, *, unserved: bool) -> None:
-        self.unserved = unserved
-        self.trusted_until = now + timedelta(seconds=_ASK_AGAIN_S if unserved else self.trust)
+    outcome: Outcome = "done"
 
 
 class Run:
@@ -110,21 +67,17 @@ class Run:
     def __init__(self) -> None:
         self.options = Options()
         self.pools: list[Pool] = []
+        self.board = Board()
+        self.listing = Listing(self.status, self._listed)
+        self._queues = QueueWatch()
         self._in_flight = asyncio.Semaphore(CALLS_IN_FLIGHT)
-        self._queues: dict[str, _Queue] = {}
-        self._calls = 0
-        self._calls_done = 0
-        self._usage = Usage()
-        self._task_at = -1
-        self._task_bytes = 0
-        self._watching: asyncio.Task[None] | None = None
-        self._keeper: asyncio.Future[None] | None = None
-        self._shows_waits = False
-        self._asks = False
         self._under_way = 0
         self._ending = False
+        self._task_at = -1
+        self._task_bytes = 0
+        self._keeper: asyncio.Future[None] | None = None
+        self._telling: asyncio.Task[None] | None = None
         self._shard_results: dict[str, list[bytes]] = {}
-        self._shard_reports: dict[str, ShardReport] = {}
         self._carried = Carried(
             began=workflow.now().timestamp(), pages=PagesKept(workflow_id=f"{workflow.info().workflow_id}/ledger")
         )
@@ -143,7 +96,7 @@ class Run:
         carried, older, self._newer_pages, inputs = taken_along(payloads)
         if carried is not None:
             self._carried = carried
-            self._calls_done, self._usage = carried.calls_done, carried.usage
+            self.board = Board(carried.accounts)
             self.ledger = Ledger(carried.began, older + self._newer_pages)
         self.ledger.keep_timers()
         return inputs
@@ -189,8 +142,7 @@ class Run:
             program=self._carried.program + 1,
             began=workflow.now().timestamp(),
             conversations=self._keeper is not None,
-            calls_done=self._calls_done,
-            usage=self._usage,
+            accounts=self.board.accounts,
             pages=PagesKept(workflow_id=self._carried.pages.workflow_id),
         )
         workflow.continue_as_new(args=to_take_along(carried, b"", inputs))
@@ -209,7 +161,8 @@ class Run:
             for start in range(0, len(newer), PAGE_BYTES):
                 kept = await self._keep_page(kept, newer[start : start + PAGE_BYTES])
             newer = b""
-        carried = self._carried.model_copy(update={"conversations": self._keeper is not None, "pages": kept})
+        changed = {"conversations": self._keeper is not None, "accounts": self.board.accounts, "pages": kept}
+        carried = self._carried.model_copy(update=changed)
         workflow.continue_as_new(args=to_take_along(carried, newer, inputs))
 
     async def _keep_page(self, kept: PagesKept, page: bytes) -> PagesKept:
@@ -223,7 +176,7 @@ class Run:
 
     def _may_continue(self) -> bool:
         """Whether it is time to continue as new, and nothing is under way that would be lost."""
-        if self._under_way or self._asks or not self.is_long() or not self.ledger.has_news:
+        if self._under_way or self._queues.asks or not self.is_long() or not self.ledger.has_news:
             return False
         return workflow.all_handlers_finished()
 
@@ -240,35 +193,62 @@ class Run:
             or info.get_current_history_size() >= CONTINUE_AT_BYTES
         )
 
-    @workflow.query(description="Calls done and running, what the run waits for, and what it has used.")
+    @workflow.query(description="How far the run is, who does what, what it has used, and what it waits for.")
     def progress(self) -> Progress:
         """Tell how far the run is."""
-        shards = self._shard_reports.values()
-        return Progress(
-            calls_done=self._calls_done + sum(shard.calls_done for shard in shards),
-            calls_running=sum(len(queue.pending) for queue in self._queues.values())
-            + sum(shard.calls_running for shard in shards),
-            waits_for=list(dict.fromkeys([*self._waits(), *(wait for shard in shards for wait in shard.waits_for)])),
-            usage=sum((shard.usage for shard in shards), self._usage),
+        return self.board.progress(
+            workflow.info().workflow_type, self.status(), self.waits(), {pool.role: len(pool) for pool in self.pools}
+        )
+
+    def status(self) -> str:
+        """Say in words how the run is."""
+        return self.board.status(self.waits(), stuck=not self._queues.moves)
+
+    def waits(self) -> list[str]:
+        """Say what the run waits for."""
+        return list(dict.fromkeys([*self._queues.waits(), *self.board.parts_wait_for()]))
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Be a run that its program goes on in, and at the end one that ended so or so, for whoever looks."""
+        self._telling = asyncio.create_task(self.listing.keep())
+        try:
+            yield
+        except (Exception, asyncio.CancelledError) as error:
+            self.board.outcome = "cancelled" if is_cancelled_exception(error) else "failed"
+            self.listing.tell()
+            raise
+        self.board.outcome = "done"
+        self.listing.tell()
+
+    def _listed(self) -> Listed:
+        usage = self.board.usage()
+        return Listed(
+            choreography=workflow.info().workflow_type,
+            status=self.status(),
+            roles=[pool.role for pool in self.pools],
+            cost_usd=usage.cost_usd,
+            tokens=tokens_of(usage),
+            failed_items=self.board.failed_items,
         )
 
     @asynccontextmanager
-    async def calling(self, queue_name: str) -> AsyncIterator[None]:
-        """Be in flight: wait for a place among the run's calls, and be watched while it lasts."""
+    async def calling(self, queue: str, work: Work) -> AsyncIterator[InFlight]:
+        """Be in flight: wait for a place among the run's calls, and be watched and shown while it lasts."""
         async with self._in_flight, self.busy():
-            self._calls += 1
-            number = self._calls
-            queue = self._queues.setdefault(queue_name, _Queue())
-            if self._watching is None:
-                self._watching = asyncio.create_task(self._watch(), context=contextvars.Context())
-            queue.pending[number] = workflow.now()
+            number = self.board.call_begins(work, workflow.now())
+            self._queues.begins(queue, number)
+            call = InFlight()
             try:
-                yield
-            except (Exception, asyncio.CancelledError):  # a run that the collector closes can do nothing
-                self._end_call(queue, number)
+                yield call
+            except (Exception, asyncio.CancelledError) as error:  # a run that the collector closes can do nothing
+                self._end_call(queue, number, "failed" if isinstance(error, Exception) else "cancelled")
                 raise
-            queue.found(workflow.now(), unserved=False)
-            self._end_call(queue, number)
+            self._end_call(queue, number, call.outcome)
+
+    def _end_call(self, queue: str, number: int, outcome: Outcome) -> None:
+        self._queues.ends(queue, number, answered=outcome == "done")
+        self.board.call_ends(number, outcome)
 
     @asynccontextmanager
     async def busy(self) -> AsyncIterator[None]:
@@ -288,25 +268,20 @@ class Run:
         self._shard_results.setdefault(step, []).append(packed)
 
     @workflow.signal(description="How far a shard is.")
-    def shard_reports(self, step: str, report: ShardReport) -> None:
-        """Note how far a shard is."""
-        self._shard_reports[step] = report
+    def shard_reports(self, step: str, shard: str, report: Report) -> None:
+        """Note how far a shard of a scatter is."""
+        self.board.hears(step, shard, report)
 
-    def shard_ended(self, step: str) -> bytes:
+    def shard_ended(self, step: str, shard: str) -> bytes:
         """Return the results that a shard has sent, and forget what it reported."""
-        self._shard_reports.pop(step, None)
-        return b"".join(self._shard_results.pop(step, ()))
+        self.board.part_ends(step, shard)
+        return b"".join(self._shard_results.pop(shard, ()))
 
     async def _not_when_ending(self) -> None:
         """Wait for ever if the run is about to continue as new; the call is made by the next run."""
         self._ending = self._ending or (self.is_too_long() if self._under_way else self.is_long())
         if self._ending:
             await asyncio.get_running_loop().create_future()
-
-    def _end_call(self, queue: _Queue, number: int) -> None:
-        del queue.pending[number]
-        if self._shows_waits:
-            self._show_waits()
 
     async def room_for(self, size: int) -> None:
         """Wait for a workflow task in which a command of this size has room."""
@@ -339,68 +314,7 @@ class Run:
             static_summary="ends the conversations of the run when the run has ended",
         )
 
-    def used(self, usage: Usage) -> None:
-        """Add a call that has ended well, and what it used, to the run's account."""
-        self._calls_done += 1
-        if usage.model_calls:
-            self._usage += usage
 
-    async def _watch(self) -> None:
-        """Find out when calls wait in a queue that nobody serves, and say so."""
-        while True:
-            await workflow.wait_condition(lambda: self._next_due() is not None)
-            due = self._next_due()
-            assert due is not None
-            wait = (due - workflow.now()).total_seconds()
-            if wait <= 0:
-                await self._ask_about([n for n, q in self._queues.items() if q.pending and q.due() <= workflow.now()])
-                continue
-            with suppress(TimeoutError):
-                await workflow.wait_condition(
-                    functools.partial(self._is_due_before, due), timeout=wait, timeout_summary=WATCHING
-                )
-
-    def _next_due(self) -> datetime | None:
-        return min((queue.due() for queue in self._queues.values() if queue.pending), default=None)
-
-    def _is_due_before(self, moment: datetime) -> bool:
-        due = self._next_due()
-        return due is not None and due < moment
-
-    async def _ask_about(self, names: list[str]) -> None:
-        self._asks = True
-        try:
-            unserved: list[str] = await workflow.execute_local_activity(
-                UNSERVED_ACTIVITY,
-                names,
-                result_type=list[str],
-                start_to_close_timeout=timedelta(seconds=10),
-                retry_policy=RetryPolicy(maximum_attempts=1),
-            )
-        except FailureError as error:
-            workflow.logger.warning("could not find out who serves %s: %s", ", ".join(names), error)
-            unserved = []
-        self._asks = False
-        for name in names:
-            queue = self._queues[name]
-            queue.found(workflow.now(), unserved=name in unserved)
-            if queue.unserved:
-                workflow.logger.warning("%s", _advice(name, queue))
-            else:
-                queue.trust = min(queue.trust * 2, _MOST_TRUST_S)
-        self._show_waits()
-
-    def _waits(self) -> list[str]:
-        return [_advice(name, queue) for name, queue in self._queues.items() if queue.unserved and queue.pending]
-
-    def _show_waits(self) -> None:
-        waits = self._waits()
-        self._shows_waits = bool(waits)
-        workflow.set_current_details("\n".join(f"**Waits:** {wait}\n" for wait in waits))
-
-
-def _advice(name: str, queue: _Queue) -> str:
-    return (
-        f"nobody serves the task queue {name}: {len(queue.pending)} calls wait in it. "
-        f"Start a worker for it: python worker.py --serve {name}"
-    )
+def current_board() -> Board:
+    """Return the board of the run whose code is executing; where there is none, as in a unit test, one for nobody."""
+    return Run.current().board if workflow.in_workflow() else Board()

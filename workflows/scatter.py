@@ -14,6 +14,7 @@ from activities.errors import says_stop
 from workflows.call import label
 from workflows.errors import ItemFailed
 from workflows.role import Role, held_instance, pool_of
+from workflows.run import current_board
 from workflows.scope import Scope, inside, numbering_scope
 from workflows.sharding import Sharding
 from workflows.together import together
@@ -119,12 +120,13 @@ class _Scatter:
         self.step = step
         self.key = key
         self.results: list[Any] = [None] * len(items)
+        self._shown = current_board().scatter(step, scope.title, _name_of(pool), len(items))
 
     async def run(self) -> list[Any]:
         todo: Sequence[int] = range(len(self.items))
-        with self.scope.child(self.step) as scope:
+        with self.scope.child(self.step) as scope, self._shown:
             if isinstance(self.pool, Role) and self.key is None:
-                sharding = Sharding(self.pool, self.items, self.body, self.step)
+                sharding = Sharding(self.pool, self.items, self.body, self._shown)
                 if sharding.is_possible(scope):
                     todo = await sharding.run(scope, self._failed, stop_at_error=self.on_error == "raise")
                     self.results = sharding.results
@@ -143,7 +145,8 @@ class _Scatter:
 
     async def _one(self, worker: Any, name: str, index: int) -> Any:
         try:
-            return await self.body(worker, self.items[index])
+            with self._shown.item(index, label(self.items[index])):
+                return await self.body(worker, self.items[index])
         except (Exception, SystemExit, asyncio.CancelledError) as error:  # a SystemExit would end the whole worker
             if says_stop(error):
                 raise
@@ -175,8 +178,12 @@ async def _claimed_instance(role: Role, scope: Scope, about: Hashable) -> Any:
 
 @asynccontextmanager
 async def _the_object_itself(worker: Any) -> Any:
-    yield worker, str(getattr(worker, "name", type(worker).__name__))
+    yield worker, _name_of(worker)
 
 
 def _claimed(pool: Any, scope: Scope, about: Hashable) -> AbstractAsyncContextManager[tuple[Any, str]]:
     return _claimed_instance(pool, scope, about) if isinstance(pool, Role) else _the_object_itself(pool)
+
+
+def _name_of(worker: Any) -> str:
+    return str(getattr(worker, "name", type(worker).__name__))

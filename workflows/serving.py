@@ -19,6 +19,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from activities.activity import Activity, activity_for
 from activities.agent import methods_of
+from activities.attributes import known_attributes
 from activities.contract import CHOREOGRAPHY_QUEUE, method_name
 from activities.converter import data_converter
 from activities.errors import AgentError, place_of
@@ -27,6 +28,7 @@ from activities.pages import PagesCodec, keep_page
 from activities.queues import breathe, unserved_queues
 from workflows.choreography import Choreography
 from workflows.conversation import Conversation
+from workflows.details import DetailsWhenAsked
 from workflows.discovery import Offer, discover, own_modules
 from workflows.errors import ChoreographyError, tell
 from workflows.keeper import ConversationKeeper
@@ -183,16 +185,17 @@ def _choreography_worker(client: Client, settings: Settings) -> Worker:
         return Worker(
             client,
             task_queue=CHOREOGRAPHY_QUEUE,
-            workflows=[
-                *(made.workflow for made in settings.choreographies),
-                Conversation,
-                ConversationKeeper,
-                LedgerPages,
-                Shard,
+            workflows=[*(made.workflow for made in settings.choreographies), *_OWN_WORKFLOWS],
+            activities=[
+                unserved_queues(client),
+                known_attributes(client),
+                breathe,
+                keep_page(client),
+                *keeper_activities(client),
             ],
-            activities=[unserved_queues(client), breathe, keep_page(client), *keeper_activities(client)],
             no_remote_activities=True,
             workflow_runner=_sandbox(settings.choreographies),
+            interceptors=[DetailsWhenAsked()],
             # The tasks of a worker that was killed wait for this long before another one gets them.
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
             graceful_shutdown_timeout=timedelta(seconds=settings.grace),

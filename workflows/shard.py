@@ -18,7 +18,7 @@ from temporalio import workflow
 from activities.contract import SHARD, CallReply
 from activities.errors import was_cancelled
 from workflows.request import Request, Service, send
-from workflows.run import Run, ShardReport
+from workflows.run import Run
 from workflows.together import together
 
 RESULT_BYTES = 1_000_000
@@ -35,12 +35,14 @@ class ShardOrder(BaseModel):
     """What a shard is to do, beside its requests.
 
     Attributes:
-        step: The scatter's place in the program, and the shard's in the scatter.
+        scatter: The scatter's place in the program.
+        step: The shard's place in it.
         services: Of which each request names one, by number.
         instances: With whom.
         stop_at_error: Whether the first error ends it.
     """
 
+    scatter: str
     step: str
     services: list[Service]
     instances: list[str]
@@ -67,7 +69,6 @@ class Shard(Run):
         self._kept: list[list[Any]] = []
         self._kept_bytes = 0
         self._bytes = 0
-        self._failed = 0
 
     @workflow.run
     async def run(self, order: ShardOrder, requests: bytes) -> bytes:
@@ -78,7 +79,7 @@ class Shard(Run):
             requests: Number of the service, step, label and arguments of each, packed.
         """
         todo = enumerate(unpack(requests))
-        reporting = asyncio.create_task(self._report_now_and_then(order.step))
+        reporting = asyncio.create_task(self._report_now_and_then(order))
         with suppress(_Enough):
             await together([self._line(order, instance, todo) for instance in order.instances])
         reporting.cancel()
@@ -99,10 +100,11 @@ class Shard(Run):
             if outcome.data is None and outcome.error is None:
                 raise asyncio.CancelledError
             await self._keep(order.step, [number, instance, outcome.data, outcome.error])
-            if outcome.error is not None:
-                self._failed += 1
-                if order.stop_at_error:
-                    raise _Enough
+            if outcome.data is not None:
+                usage = CallReply[Any].model_validate_json(outcome.data).usage
+                self.board.used(order.services[service].role, usage)
+            elif order.stop_at_error:
+                raise _Enough
             if was_cancelled():
                 raise asyncio.CancelledError
             if self._bytes > ENOUGH_RESULT_BYTES:
@@ -117,23 +119,14 @@ class Shard(Run):
         self._kept.append(result)
         self._kept_bytes += len(data)
         self._bytes += len(data)
-        if data:
-            self.used(CallReply[Any].model_validate_json(data).usage)
 
-    async def _report_now_and_then(self, step: str) -> None:
+    async def _report_now_and_then(self, order: ShardOrder) -> None:
         pause = _FIRST_REPORT_S
         while True:
             await workflow.sleep(pause)
             pause *= 1.1
-            progress = self.progress()
-            report = ShardReport(
-                calls_done=progress.calls_done,
-                calls_running=progress.calls_running,
-                calls_failed=self._failed,
-                waits_for=progress.waits_for,
-                usage=progress.usage,
-            )
-            await self._run_of_this().signal("shard_reports", args=[step, report])
+            report = self.board.report(self.waits())
+            await self._run_of_this().signal("shard_reports", args=[order.scatter, order.step, report])
 
     def _run_of_this(self) -> workflow.ExternalWorkflowHandle[Any]:
         parent = workflow.info().parent

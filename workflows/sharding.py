@@ -19,6 +19,8 @@ from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import ChildWorkflowError, is_cancelled_exception
 
 from activities.contract import SHARD
+from workflows.board import Outcome as HowItEnded
+from workflows.board import ScatterOnBoard
 from workflows.call import Call, label
 from workflows.errors import CallFailed
 from workflows.ledger import Outcome, Step
@@ -44,20 +46,23 @@ Failed = Callable[[int, str, Exception], object]
 class Sharding:
     """A scatter that is divided."""
 
-    def __init__(self, role: Role, items: Sequence[Any], body: Callable[[Any, Any], Awaitable[Any]], step: str) -> None:
+    def __init__(
+        self, role: Role, items: Sequence[Any], body: Callable[[Any, Any], Awaitable[Any]], shown: ScatterOnBoard
+    ) -> None:
         """Prepare to divide a scatter.
 
         Args:
             role: Whose instances do the work.
             items: All of them.
             body: What is called for each.
-            step: The scatter's place in the program.
+            shown: The scatter on the run's board.
         """
         self.results: list[Any] = [None] * len(items)
         self._role = role
         self._items = items
         self._body = body
-        self._step = step
+        self._step = shown.step
+        self._shown = shown
         self._todo = deque(range(len(items)))
         self._others: list[int] = []
         self._instance, self._target = any_instance(role)
@@ -141,7 +146,9 @@ class Sharding:
     ) -> None:
         services = {call.name: call.service(self._run) for call, _ in calls.values()}
         names = list(services)
+        self._shown.does(names[0])
         order = ShardOrder(
+            scatter=self._step,
             step=f"{self._step}.{min(calls) + 1}-{max(calls) + 1}",
             services=list(services.values()),
             instances=list(instances),
@@ -170,11 +177,11 @@ class Sharding:
                     static_summary=f"a part of step {self._step}: {', '.join(s.name for s in order.services)}",
                 )
             except ChildWorkflowError as error:
-                run.shard_ended(order.step)
+                run.shard_ended(order.scatter, order.step)
                 if is_cancelled_exception(error):
                     return Outcome()
                 return Outcome(error=("ShardFailed", f"{error.workflow_id}: {error.cause or error}"), cause=error)
-            return Outcome(gzip.decompress(run.shard_ended(order.step) + last).decode())
+            return Outcome(gzip.decompress(run.shard_ended(order.scatter, order.step) + last).decode())
 
     def _take(
         self,
@@ -194,8 +201,14 @@ class Sharding:
             index = indices[number]
             del left[index]
             call, _ = calls[index]
+            how: HowItEnded = "failed" if data is None else "done"
+            self._shown.counts(how)
+            if not outcome.past:
+                self._run.board.counts(call.pool.role, how)
             try:
-                self.results[index] = call.result(self._run, Outcome(data, error, outcome.cause), instance)
+                result = Outcome(data, error, outcome.cause, outcome.past)
+                self.results[index] = call.result(self._run, result, instance)
             except CallFailed as failure:
+                self._run.board.item_fails(f"{label(self._items[index])}: {failure}")
                 self.results[index] = failed(index, instance, failure)
         self._todo.extendleft(reversed(left))

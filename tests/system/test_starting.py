@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -12,7 +13,7 @@ import pytest
 
 from console.dev_server import DevServer
 from tests.provider import Provider, Text, ToolCall, Tools
-from tests.system.processes import ROOT, Workers, temporal
+from tests.system.processes import ROOT, Workers, free_port, temporal
 
 MY_TEAM = '''
 from pydantic import BaseModel
@@ -85,6 +86,27 @@ async def test_a_run_that_was_started_can_be_asked_and_shown(movers: str) -> Non
     _, history = await temporal(movers, "workflow", "show", "--workflow-id", "asked")
     assert '"calls_done":1' in progress.replace(" ", "")
     assert "WorkflowExecutionCompleted" in history
+
+
+async def test_a_dev_server_finds_runs_by_what_they_tell_of_themselves(workers: Workers, tmp_path: Path) -> None:
+    (tmp_path / "my_team.py").write_text(MY_TEAM)
+    port = free_port()
+    address = f"127.0.0.1:{port}"
+    worker = workers.start(
+        *("dev", "--bare", "--module", "my_team", "--db", str(tmp_path / "dev.db"), "--port", port),
+        *("--ui-port", free_port()),
+        cwd=tmp_path,
+    )
+    await worker.serves()
+    code, said = await execute(address, "move", BOXES)
+    assert code == 0, said
+    query = "Choreography = 'move' AND RunStatus = 'done' AND Roles = 'porter' AND CostUsd < 5 AND FailedItems = 0"
+    async with asyncio.timeout(20):
+        while True:  # the list is a moment late
+            _, said = await temporal(address, "workflow", "list", "--query", query, "--output", "json")
+            if said.strip() != "[]":
+                break
+    assert [run["type"]["name"] for run in json.loads(said)] == ["move"]
 
 
 @pytest.mark.parametrize(

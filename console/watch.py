@@ -1,0 +1,146 @@
+"""`python -m console watch textkit`: runs as they go on, for as long as somebody looks. It is only a client."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from temporalio.client import (
+    Client,
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+    WorkflowHandle,
+    WorkflowQueryFailedError,
+)
+from temporalio.service import RPCError, RPCStatusCode
+
+from console.view import Sight, line, page
+from workflows.progress import Progress
+from workflows.serving import SettingsInvalid, connect
+
+_RPC_TIMEOUT = timedelta(seconds=5)
+# The client's own time limit ends a call as cancelled.
+_UNANSWERED = (RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)
+_NO_WORKER = "no worker answers for it; it goes on when one serves the queue 'choreography'"
+
+
+class _Watch:
+    """Looks at runs again and again, until all have ended."""
+
+    def __init__(self, workflow_ids: Sequence[str], every: float) -> None:
+        self.sights = [Sight(workflow_id) for workflow_id in workflow_ids]
+        self._every = every
+        self._client: Client | None = None
+        self._connecting = asyncio.Lock()
+
+    async def follow(self, sight: Sight) -> None:
+        """Look at a run until it has ended; whatever is in the way may pass."""
+        while True:
+            try:
+                await self._look(sight)
+            except SettingsInvalid as error:
+                sight.trouble = f"{error} Trying again."
+            except RPCError as error:
+                sight.trouble = _trouble(error)
+            if sight.has_ended:
+                return
+            await asyncio.sleep(self._every)
+
+    async def _look(self, sight: Sight) -> None:
+        handle = (await self._connected()).get_workflow_handle(sight.workflow_id)
+        described = await handle.describe(rpc_timeout=_RPC_TIMEOUT)
+        trouble = ""
+        try:
+            sight.progress = await handle.query("progress", result_type=Progress, rpc_timeout=_RPC_TIMEOUT)
+        except (RPCError, WorkflowQueryFailedError) as error:
+            trouble = _why_no_progress(error, described.workflow_type)
+        if described.status == WorkflowExecutionStatus.FAILED:
+            sight.failure = await _failure(handle)
+        sight.status, sight.trouble = described.status, trouble
+        sight.began, sight.ended = described.start_time, described.close_time
+
+    async def _connected(self) -> Client:
+        async with self._connecting:
+            if self._client is None:
+                self._client = await connect()
+            return self._client
+
+
+def watch(workflow_ids: Sequence[str], *, every: float, console: Console | None = None) -> int:
+    """Show runs until all have ended, as a live view on a terminal, or else by a line for each change.
+
+    Args:
+        workflow_ids: The runs.
+        every: Seconds between two looks.
+        console: Where to show them; the standard output if none is given.
+
+    Returns:
+        0 if all ended well, 1 if one did not, 130 if the user left.
+    """
+    try:
+        return asyncio.run(watching(workflow_ids, every=every, console=console or Console()))
+    except KeyboardInterrupt:
+        print("Not watching any more; what runs goes on.", file=sys.stderr)
+        return 130
+
+
+async def watching(workflow_ids: Sequence[str], *, every: float, console: Console) -> int:
+    """Do what `watch` does, inside a loop."""
+    looks = _Watch(workflow_ids, every)
+    following = asyncio.gather(*(looks.follow(sight) for sight in looks.sights))
+    show = _show_live if console.is_terminal else _show_lines
+    try:
+        await show(looks.sights, following, console, every)
+    finally:
+        following.cancel()
+    ended_well = all(sight.status == WorkflowExecutionStatus.COMPLETED for sight in looks.sights)
+    return 0 if ended_well else 1
+
+
+async def _show_live(sights: Sequence[Sight], following: asyncio.Future[Any], console: Console, every: float) -> None:
+    with Live(page(sights, datetime.now(UTC)), console=console, auto_refresh=False) as live:
+        while not following.done():
+            await asyncio.wait([following], timeout=min(every, 0.5))
+            live.update(page(sights, datetime.now(UTC)), refresh=True)
+    await following
+
+
+async def _show_lines(sights: Sequence[Sight], following: asyncio.Future[Any], console: Console, every: float) -> None:
+    shown: dict[str, str] = {}
+    while True:
+        ended = following.done()
+        for sight in sights:
+            if sight.is_known and (told := line(sight)) != shown.get(sight.workflow_id):
+                shown[sight.workflow_id] = told
+                print(f"{datetime.now():%H:%M:%S} {told}", file=console.file, flush=True)
+        if ended:
+            await following
+            return
+        await asyncio.wait([following], timeout=every / 2)
+
+
+async def _failure(handle: WorkflowHandle[Any, Any]) -> str:
+    try:
+        await handle.result(rpc_timeout=_RPC_TIMEOUT)
+    except WorkflowFailureError as error:
+        return str(error.cause)
+    return ""
+
+
+def _trouble(error: RPCError) -> str:
+    if error.status == RPCStatusCode.NOT_FOUND:
+        return "there is no run of this id (yet); waiting for it. 'temporal workflow list' shows what there is."
+    return f"the server doesn't answer ({error.message}). Trying again."
+
+
+def _why_no_progress(error: RPCError | WorkflowQueryFailedError, workflow_type: str) -> str:
+    if isinstance(error, WorkflowQueryFailedError) or "not found, known queries" in error.message:
+        return f"it tells no progress: a workflow of type '{workflow_type}' is no choreography's run ({error.message})"
+    if error.status in _UNANSWERED:
+        return _NO_WORKER
+    return f"it can't be asked: {error.message}"

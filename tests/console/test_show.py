@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import io
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from temporalio import activity, workflow
+from temporalio.worker import Worker
+
+import console.mermaid
+from console.dev_server import DevServer
+from console.history import RunSeen, read_run
+from console.mermaid import sequence_diagram
+from console.show import print_table, show
+from tests.conftest import Ledger, Runs
+from tests.office import note_numbers, one_call
+from tests.provider import Provider, Text
+from tests.system.processes import Process
+
+OFFICE = "tests.office"
+ONE_CLERK = {"instances": {"clerk": 1}}
+
+
+def table(run: RunSeen) -> list[list[str]]:
+    """Return the words of each line of the table."""
+    file = io.StringIO()
+    print_table(run, Console(file=file, width=160, color_system=None))
+    return [line.split() for line in file.getvalue().splitlines() if line.strip()]
+
+
+async def test_a_run_is_shown_call_by_call(runs: Runs, ledger: Ledger) -> None:
+    async with runs.serving(OFFICE):
+        run = await runs.start(note_numbers, [2, 3], str(ledger.path), True, ONE_CLERK)
+        await run.result()
+    head, _, first, second, *failure, total = table(await read_run(runs.client, run.id))
+    assert head == ["at", "step", "who", "was", "asked", "to", "about", "how", "it", "ended", "took", "tokens", "USD"]
+    assert first[2:] == ["1.1.1", "clerk-1", "fail_if_odd", "2", "done", *first[-2:]]
+    assert second[2:7] == ["1.2.1", "clerk-1", "fail_if_odd", "3", "failed"]
+    told = " ".join(word for words in failure for word in words)
+    assert told.startswith("failed: step 1.2.1, Clerk.fail_if_odd (clerk-1 · 3): 3 is odd (office.py:")
+    assert " ".join(total).startswith(f"{run.id} (note_numbers): done after 0 s, 2 calls")
+
+
+async def test_what_models_used_is_shown_for_each_call_and_in_all(runs: Runs, provider: Provider) -> None:
+    provider.on("rain", Text("It rains."))
+    async with runs.serving(OFFICE):
+        run = await runs.start(one_call, "write", ["rain"])
+        await run.result()
+    seen = await read_run(runs.client, run.id)
+    [call] = seen.calls
+    tokens = call.usage.prompt_tokens + call.usage.completion_tokens
+    assert tokens > 0
+    *_, row, total = table(seen)
+    assert row[-2:] == [f"{tokens:,}", "?"]
+    assert " ".join(total).endswith(f"1 call, 1 model call, {tokens} tokens, cost unknown")
+
+
+async def test_a_run_that_goes_on_is_shown_as_far_as_it_is(runs: Runs) -> None:
+    async with runs.serving(OFFICE):
+        run = await runs.start(one_call, "meet", ["nobody"])
+        async for event in run.fetch_history_events(wait_new_event=True):
+            if event.HasField("activity_task_scheduled_event_attributes"):
+                break
+        seen = await read_run(runs.client, run.id)
+        await run.cancel()
+    assert (seen.outcome, [call.ended for call in seen.calls]) == ("running", [None])
+    assert "runs" in table(seen)[2]
+
+
+@activity.defn(name="Clerk.note")
+async def note(what: str) -> dict[str, Any]:
+    return {"value": what, "usage": {"model_calls": 1, "prompt_tokens": 10}}
+
+
+@workflow.defn(name="relay", sandboxed=False)
+class Relay:
+    """A run that makes a call, has a child make another, and goes on in a new run."""
+
+    @workflow.run
+    async def run(self, rounds: int) -> None:
+        await self.call(f"round {rounds}")
+        await workflow.execute_child_workflow("relay_part", rounds, id=f"{workflow.info().workflow_id}/part")
+        if rounds > 1:
+            workflow.continue_as_new(rounds - 1)
+
+    async def call(self, what: str) -> None:
+        await workflow.execute_activity(
+            "Clerk.note", what, start_to_close_timeout=timedelta(seconds=10), summary=f"clerk-1 · {what}"
+        )
+
+
+@workflow.defn(name="relay_part", sandboxed=False)
+class RelayPart(Relay):
+    @workflow.run
+    async def run(self, rounds: int) -> None:
+        await self.call(f"part of round {rounds}")
+
+
+async def test_a_run_that_went_on_in_others_is_shown_as_one_with_what_its_children_did(runs: Runs) -> None:
+    async with Worker(runs.client, task_queue="relay", workflows=[Relay, RelayPart], activities=[note]):
+        await runs.client.execute_workflow("relay", 3, id="relay", task_queue="relay")
+        seen = await read_run(runs.client, "relay")
+    assert [call.item for call in seen.calls] == [
+        words for n in (3, 2, 1) for words in (f"round {n}", f"part of round {n}")
+    ]
+    assert seen.outcome == "done"
+    assert sum(call.usage.prompt_tokens for call in seen.calls) == 60
+
+
+# The diagram
+
+
+async def test_the_diagram_shows_who_was_asked_what_and_what_it_took(runs: Runs, ledger: Ledger) -> None:
+    async with runs.serving(OFFICE):
+        run = await runs.start(note_numbers, [2, 3], str(ledger.path), True, ONE_CLERK)
+        await run.result()
+    seen = await read_run(runs.client, run.id)
+    lines = [line.strip() for line in sequence_diagram(seen).splitlines()]
+    assert lines[:5] == [
+        "sequenceDiagram",
+        "participant run as note_numbers",
+        "participant p1 as clerk-1",
+        "run->>+p1: fail_if_odd (2)",
+        f"p1-->>-run: {seen.calls[0].seconds:.1f} s",
+    ]
+    assert lines[6].startswith("p1--x-run: 3 is odd (office.py:")
+    assert lines[7] == "Note over run: done"
+
+
+async def test_a_long_diagram_is_cut_and_says_so(runs: Runs, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console.mermaid, "MOST_CALLS", 3)
+    async with runs.serving(OFFICE):
+        run = await runs.start(note_numbers, [2, 4, 6, 8, 10], str(ledger.path))
+        await run.result()
+    diagram = sequence_diagram(await read_run(runs.client, run.id))
+    assert diagram.count("run->>") == 3
+    assert "Note over run: 2 more calls of this run not drawn" in diagram
+
+
+# The command
+
+
+async def test_the_command_writes_either(runs: Runs, ledger: Ledger, server: DevServer, tmp_path: Path) -> None:
+    async with runs.serving(OFFICE):
+        run = await runs.start(note_numbers, [2], str(ledger.path))
+        await run.result()
+    said = []
+    for number, options in enumerate([[], ["--mermaid"]]):
+        process = Process(
+            *(sys.executable, "-m", "console", "show", run.id, *options),
+            folder=tmp_path / str(number),
+            environment={"TEMPORAL_ADDRESS": server.address},
+        )
+        assert await process.exit_code() == 0, process.errors
+        said.append(process.output)
+    assert "fail_if_odd" in said[0]
+    assert said[1].startswith("sequenceDiagram\n")
+
+
+def test_a_run_that_there_is_not_is_named(
+    server: DevServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TEMPORAL_ADDRESS", server.address)
+    assert show("nothing", as_mermaid=False) == 2
+    assert "there is no run 'nothing'" in capsys.readouterr().err
