@@ -32,7 +32,7 @@ TUNED: Mapping[str, str] = MappingProxyType(
         "history.transferProcessorMaxPollRPS": "2000",
         # Stock, timers and retries are a second late.
         "history.timerProcessorMaxTimeShift": '"10ms"',
-        # Stock, more than 100 answers that arrive during one workflow task make that task fail.
+        # Stock, more than 100 events that arrive during one workflow task make that task fail.
         "history.maximumBufferedEventsBatch": "10000",
         # Fairness keys let a small run pass a large one's backlog; without these two they do nothing.
         "matching.enableFairness": "true",

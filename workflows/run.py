@@ -27,9 +27,9 @@ from workflows.progress import Progress, tokens_of
 from workflows.queue_watch import QueueWatch
 from workflows.scope import inside
 
-CALLS_IN_FLIGHT = 90
-"""Calls that one run has in the queues at a time. A default server fails a workflow task during which more than 100
-events arrive, so no more than that may end at once."""
+CALLS_IN_FLIGHT = 45
+"""Calls that one workflow has in the queues at a time. A default server fails a workflow task during which more than 100
+events arrive, and each answer is two of them; the rest is room for signals and timers."""
 
 TASK_BYTES = 3 * 1024 * 1024
 """Bytes of arguments sent in one workflow task. The server terminates a run whose commands exceed 4 MB."""

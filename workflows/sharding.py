@@ -37,6 +37,9 @@ SHARD_FROM = 500
 CALLS_PER_SHARD = 2_000
 """Calls of one shard: each takes at most six events of its history, of which the server would keep 51,200."""
 
+_MOST_LINES = 90
+"""Shards at a time: the ends of more could arrive during one workflow task. So 4,050 calls run at a time at most."""
+
 _ORDER_BYTES = 2_500_000
 """Bytes of arguments in one shard's order, before they are compressed."""
 
@@ -68,8 +71,8 @@ class Sharding:
         self._instance, self._target = any_instance(role)
         self._run = Run.current()
         self._pool_size = max(1, min(len(pool_of(role)), len(items)))
-        self._lines = math.ceil(self._pool_size / CALLS_IN_FLIGHT)
-        self._share = math.ceil(self._pool_size / self._lines)
+        self._lines = min(math.ceil(self._pool_size / CALLS_IN_FLIGHT), _MOST_LINES)
+        self._share = min(math.ceil(self._pool_size / self._lines), CALLS_IN_FLIGHT)
         shards = self._lines * math.ceil(max(1, len(items)) / (self._lines * CALLS_PER_SHARD))
         self._size = math.ceil(len(items) / shards)
 
