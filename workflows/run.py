@@ -28,8 +28,8 @@ from workflows.queue_watch import QueueWatch
 from workflows.scope import inside
 
 CALLS_IN_FLIGHT = 45
-"""Calls that one workflow has in the queues at a time. A default server fails a workflow task during which more than 100
-events arrive, and each answer is two of them; the rest is room for signals and timers."""
+"""Calls that one workflow has in the queues at a time. A default server fails a workflow task during which more than
+100 events arrive, and each answer is two of them; the rest is room for signals and timers."""
 
 TASK_BYTES = 3 * 1024 * 1024
 """Bytes of arguments sent in one workflow task. The server terminates a run whose commands exceed 4 MB."""
