@@ -19,6 +19,7 @@ from temporalio.common import RawValue
 
 from activities.contract import PAGES_ENCODING, PagesKept, Usage
 from workflows.errors import PagesUnreadable
+from workflows.people import Asked
 
 R = TypeVar("R")
 
@@ -60,6 +61,8 @@ class Carried(BaseModel):
     """Calls of earlier programs of the run."""
     usage: Usage = Usage()
     """What those used."""
+    asked: Asked = Asked()
+    """The questions to people, and the calls that wait for them."""
     pages: PagesKept
     """Where the older pages of the ledger are."""
 

@@ -21,7 +21,9 @@ from workflows.continuation import Carried, taken_along, to_take_along
 from workflows.errors import LedgerFull, PathDiffers
 from workflows.ledger import Ledger
 from workflows.options import Options
+from workflows.people import AsksPeople
 from workflows.pool import Pool
+from workflows.question import in_markdown
 from workflows.scope import inside
 
 CALLS_IN_FLIGHT = 90
@@ -104,10 +106,11 @@ class _Queue:
         self.trusted_until = now + timedelta(seconds=_ASK_AGAIN_S if unserved else self.trust)
 
 
-class Run:
+class Run(AsksPeople):
     """The base of every choreography's workflow."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.options = Options()
         self.pools: list[Pool] = []
         self._in_flight = asyncio.Semaphore(CALLS_IN_FLIGHT)
@@ -145,6 +148,7 @@ class Run:
             self._carried = carried
             self._calls_done, self._usage = carried.calls_done, carried.usage
             self.ledger = Ledger(carried.began, older + self._newer_pages)
+            self.ask_again(carried.asked)
         self.ledger.keep_timers()
         return inputs
 
@@ -197,6 +201,7 @@ class Run:
 
     async def _continue(self, inputs: Sequence[Any]) -> NoReturn:
         self._ending = True
+        self.people.end()
         newer, kept = self._newer_pages + self.ledger.page(), self._carried.pages
         if kept.size + len(newer) > LEDGER_BYTES:
             raise LedgerFull(
@@ -209,7 +214,9 @@ class Run:
             for start in range(0, len(newer), PAGE_BYTES):
                 kept = await self._keep_page(kept, newer[start : start + PAGE_BYTES])
             newer = b""
-        carried = self._carried.model_copy(update={"conversations": self._keeper is not None, "pages": kept})
+        carried = self._carried.model_copy(
+            update={"conversations": self._keeper is not None, "pages": kept, "asked": self.people.carried()}
+        )
         workflow.continue_as_new(args=to_take_along(carried, newer, inputs))
 
     async def _keep_page(self, kept: PagesKept, page: bytes) -> PagesKept:
@@ -224,6 +231,8 @@ class Run:
     def _may_continue(self) -> bool:
         """Whether it is time to continue as new, and nothing is under way that would be lost."""
         if self._under_way or self._asks or not self.is_long() or not self.ledger.has_news:
+            return False
+        if not self.people.can_be_carried:
             return False
         return workflow.all_handlers_finished()
 
@@ -248,8 +257,12 @@ class Run:
             calls_done=self._calls_done + sum(shard.calls_done for shard in shards),
             calls_running=sum(len(queue.pending) for queue in self._queues.values())
             + sum(shard.calls_running for shard in shards),
-            waits_for=list(dict.fromkeys([*self._waits(), *(wait for shard in shards for wait in shard.waits_for)])),
-            usage=sum((shard.usage for shard in shards), self._usage),
+            waits_for=list(
+                dict.fromkeys(
+                    [*self._waits(), *(wait for shard in shards for wait in shard.waits_for), *self.people.waits()]
+                )
+            ),
+            usage=sum((shard.usage for shard in shards), self._usage + self.people.usage),
         )
 
     @asynccontextmanager
@@ -298,10 +311,10 @@ class Run:
         return b"".join(self._shard_results.pop(step, ()))
 
     async def _not_when_ending(self) -> None:
-        """Wait for ever if the run is about to continue as new; the call is made by the next run."""
+        """Wait if the run is about to continue as new; the call is made by the next run."""
         self._ending = self._ending or (self.is_too_long() if self._under_way else self.is_long())
         if self._ending:
-            await asyncio.get_running_loop().create_future()
+            await workflow.wait_condition(lambda: not self.people.can_be_carried)
 
     def _end_call(self, queue: _Queue, number: int) -> None:
         del queue.pending[number]
@@ -396,7 +409,11 @@ class Run:
     def _show_waits(self) -> None:
         waits = self._waits()
         self._shows_waits = bool(waits)
-        workflow.set_current_details("\n".join(f"**Waits:** {wait}\n" for wait in waits))
+        asks = in_markdown(self.people.questions)
+        workflow.set_current_details("\n".join([*(f"**Waits:** {wait}\n" for wait in waits), *asks]))
+
+    def _questions_changed(self) -> None:
+        self._show_waits()
 
 
 def _advice(name: str, queue: _Queue) -> str:
