@@ -16,6 +16,7 @@ from temporalio.exceptions import ApplicationError, CancelledError
 
 import activities.activity
 import workflows.run
+import workflows.sharding
 from tests.conftest import Ledger, Runs
 from tests.provider import Provider, Text, ToolCall, Tools
 from tests.workflows.board import (
@@ -118,6 +119,14 @@ async def test_each_instance_is_asked_one_question_at_a_time(runs: Runs) -> None
         ("bob", "Shall b be printed?"),
         ("ann", "Shall c be printed?"),
     ]
+
+
+async def test_the_questions_of_a_large_scatter_are_asked_on_the_run_itself(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workflows.sharding, "SHARD_FROM", 2)
+    run = await runs.start(decide_all, [PLAN] * 3)
+    assert [question["step"] for question in await questions(run, 2)] == ["1.1.1", "1.2.1"]
 
 
 async def test_an_open_question_is_in_the_progress_and_in_the_details(runs: Runs) -> None:
