@@ -1,5 +1,6 @@
 """The wing that touches the world: agents, their tools, the model boundary, the workspace."""
 
 from activities.agent import Agent, prompt, task, tool
+from activities.person import Person
 
-__all__ = ["Agent", "prompt", "task", "tool"]
+__all__ = ["Agent", "Person", "prompt", "task", "tool"]

@@ -19,12 +19,16 @@ from temporalio.exceptions import ApplicationError
 
 from activities.agent import Agent, restore_state, saved_state, state_of
 from activities.answer import TurnLoop
+from activities.approval import CallSuspended, OfTheRun
 from activities.call import CallContext, answering
 from activities.contract import (
     HEARTBEAT_TIMEOUT_S,
+    MESSAGE_LIMIT,
     PAYLOAD_LIMIT,
     CallReply,
     CallRequest,
+    Resumption,
+    Suspended,
     clip,
     explain,
     method_name,
@@ -56,20 +60,20 @@ def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
 
     @activity.defn(name=name)
     async def answer_call(payload: RawValue) -> RawValue:
-        progress = _progress_of_earlier_attempts()
-        recorder = _Recorder(progress)
+        recorder = _Recorder(_progress_of_earlier_attempts())
         with ExitStack() as within:
             within.enter_context(recorder.beating())
             try:
                 request = _decode(method, payload.payload.data)
+                recorder.go_on_from(request.resumption)
                 within.enter_context(answering(_context(name, request)))
-                return await _answer(agent, method, request, recorder)
+                return await _answer(agent, method, request, recorder, PAYLOAD_LIMIT - len(payload.payload.data))
             except (Exception, SystemExit, asyncio.CancelledError) as error:  # a SystemExit would end the whole worker
                 if says_stop(error):
                     raise
-                progress.failures += 1
+                recorder.progress.failures += 1
                 recorder.record()
-                raise _failure(name, method, error, progress) from None
+                raise _failure(name, method, error, recorder.progress) from None
 
     return answer_call
 
@@ -85,14 +89,18 @@ def _context(name: str, request: CallRequest[Any]) -> CallContext:
 
 
 async def _answer(
-    agent: type[Agent], method: Method[..., Any], request: CallRequest[Any], recorder: _Recorder
+    agent: type[Agent], method: Method[..., Any], request: CallRequest[Any], recorder: _Recorder, room: int
 ) -> RawValue:
     name = method_name(agent.__name__, method.name)
     level = logging.INFO if method.kind == "prompt" else logging.DEBUG
     logger.log(level, "started, attempt %d", activity.info().attempt)
     made = _new_agent(agent, request.model)
-    work = _perform(made, method, request.arguments, recorder, _memory(request))
-    value = await _in_time(name, method, work)
+    work = _perform(made, method, request, recorder, _memory(request))
+    try:
+        value = await _in_time(name, method, work)
+    except CallSuspended as suspended:
+        logger.info("put aside until this is approved: %s", suspended)
+        return _suspended(name, suspended, recorder.progress, room)
     reply = _encode(name, method, CallReply(value=value, usage=recorder.progress.usage))
     logger.log(level, "done: %s", _in_short(recorder.progress))
     return reply
@@ -113,10 +121,12 @@ async def _in_time(name: str, method: Method[..., Any], work: Awaitable[Any]) ->
 
 
 async def _perform(
-    agent: Agent, method: Method[..., Any], arguments: dict[str, Any], recorder: _Recorder, memory: Memory
+    agent: Agent, method: Method[..., Any], request: CallRequest[Any], recorder: _Recorder, memory: Memory
 ) -> Any:
+    arguments = request.arguments
     if method.kind == "prompt":
-        return await TurnLoop(agent, method, arguments, recorder.progress, memory, recorder.record).run()
+        approvals = OfTheRun(request.resumption)
+        return await TurnLoop(agent, method, arguments, recorder.progress, memory, recorder.record, approvals).run()
     with accounting_to(recorder.progress):
         return await _with_state(agent, memory, lambda: getattr(agent, method.name)(**arguments))
 
@@ -144,8 +154,9 @@ def _memory(request: CallRequest[Any]) -> Memory:
 class _Recorder:
     """Writes progress down as heartbeat details; between changes it only says that the call lives."""
 
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
+    def __init__(self, progress: Progress | None) -> None:
+        self.progress = progress or Progress()
+        self._is_first_attempt = progress is None
         timeout = activity.info().heartbeat_timeout or timedelta(seconds=HEARTBEAT_TIMEOUT_S)
         self._interval = timeout.total_seconds() / 3
         self._written: Any = None
@@ -163,6 +174,11 @@ class _Recorder:
             raise
         finally:
             self._beat_in(None)
+
+    def go_on_from(self, resumption: Resumption | None) -> None:
+        """Take up where the call was put aside, unless an earlier attempt has gone on from there."""
+        if resumption is not None and self._is_first_attempt:
+            self.progress = Progress.read(resumption.progress)
 
     def record(self) -> None:
         self._written = self.progress.record()
@@ -216,12 +232,41 @@ def _encode(name: str, method: Method[..., Any], reply: CallReply[Any]) -> RawVa
             f"{name} returned {len(data):,} bytes; {PAYLOAD_LIMIT:,} is the most that the server takes. "
             "Write it to the workspace and return its path."
         )
+    return _json(data)
+
+
+def _json(data: bytes) -> RawValue:
     return RawValue(Payload(metadata={"encoding": b"json/plain"}, data=data))
 
 
-def _progress_of_earlier_attempts() -> Progress:
+_ROOM_FOR_A_REASON = 4 * MESSAGE_LIMIT
+"""Bytes that a decision may take when the call is made again."""
+
+
+def _suspended(name: str, suspended: CallSuspended, progress: Progress, room: int) -> RawValue:
+    """Say what the call waits for, with all that it needs to go on where it is.
+
+    Args:
+        name: The activity.
+        suspended: What it waits for.
+        progress: How far it is.
+        room: Bytes that are left where all of this is sent back, beside the call's arguments.
+    """
+    reply = Suspended(wants=suspended.wants, progress={}, usage=progress.usage)
+    limit = room - len(reply.model_dump_json().encode()) - _ROOM_FOR_A_REASON * len(suspended.wants)
+    reply.progress = progress.record(limit)
+    data = reply.model_dump_json().encode()
+    if len(data) > room:
+        raise ResultInvalid(
+            f"{name} can't be put aside until {suspended} is approved: what was said and its arguments are more than "
+            "the server takes. Give it less to do before that."
+        )
+    return _json(data)
+
+
+def _progress_of_earlier_attempts() -> Progress | None:
     details = activity.info().heartbeat_details
-    return Progress.read(details[0]) if details else Progress()
+    return Progress.read(details[0]) if details else None
 
 
 def _failure(name: str, method: Method[..., Any], error: BaseException, progress: Progress) -> ApplicationError:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, overload
 
@@ -26,6 +27,9 @@ from activities.workspace import Workspace
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+ASKING_OPTIONS = ("remind", "deadline", "default")
+"""What may be set for the question of a person, and for nothing else."""
 
 
 class Agent:
@@ -91,8 +95,18 @@ class Agent:
         for name, method in methods_of(cls).items():
             _check_name(cls, name)
             check_declaration(cls.__name__, method)
+            cls._check_method(method)
             _check_required_tools(cls, name, method)
         _check_overrides(cls)
+
+    @classmethod
+    def _check_method(cls, method: Method[..., Any]) -> None:
+        """Check what a method may be declared as; a person's differ from a model's."""
+        if misplaced := [name for name in method.options.set_beside(Options()) if name in ASKING_OPTIONS]:
+            raise DeclarationError(
+                f"{cls.__name__}.{method.name}: {', '.join(misplaced)}: only a person is reminded and may not answer "
+                f"in time; leave it out, or make {cls.__name__} a Person"
+            )
 
     @property
     def name(self) -> str:
@@ -152,6 +166,9 @@ def prompt(
     reasks: int | None = ...,
     strategy: str | None = ...,
     memory: bool = ...,
+    remind: float | None = ...,
+    deadline: float | None = ...,
+    default: Any = ...,
 ) -> Callable[[Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]], Method[P, R]]: ...
 def prompt(
     function: Callable[..., Any] | None = None,
@@ -165,8 +182,13 @@ def prompt(
     reasks: int | None = None,
     strategy: str | None = None,
     memory: bool = True,
+    remind: float | None = None,
+    deadline: float | None = None,
+    default: Any = inspect.Parameter.empty,
 ) -> Any:
     """Declare a model call: the docstring is the user prompt, the return annotation the schema of the answer.
+
+    Of a `Person` it declares a question, with the last three options and no others.
 
     The docstring may hold `{parameter}` and `{parameter.field}`; `{{` and `}}` are braces. There is no body.
 
@@ -181,10 +203,13 @@ def prompt(
         reasks: How often an answer that does not validate is sent back; the class's `max_reasks` otherwise.
         strategy: How a typed answer is asked for; see `Agent.strategy`.
         memory: Whether the instance remembers the call, and what it did before; without, each call starts afresh.
+        remind: Seconds after which a person is reminded, and again each time they have passed.
+        deadline: Seconds that a person has to answer; then the call fails, unless there is a default.
+        default: The answer that is taken at the deadline.
     """
     required = (require,) if isinstance(require, str) else tuple(require)
-    options = Options(timeout, retries, model, required, turns, reasks, strategy, memory)
-    return _declare(function, "prompt", options)
+    asked = Options(timeout, retries, model, required, turns, reasks, strategy, memory)
+    return _declare(function, "prompt", replace(asked, remind=remind, deadline=deadline, default=default))
 
 
 @overload
@@ -211,13 +236,14 @@ def tool(function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /) -> 
 @overload
 def tool(function: Callable[Concatenate[Any, P], R], /) -> Method[P, R]: ...
 @overload
-def tool(*, timeout: float = ..., retries: int = ...) -> _Declare: ...
+def tool(*, timeout: float = ..., retries: int = ..., approve: bool = ...) -> _Declare: ...
 def tool(
     function: Callable[..., Any] | Method[..., Any] | None = None,
     /,
     *,
     timeout: float = 600.0,
     retries: int = 3,
+    approve: bool = False,
 ) -> Any:
     """Declare plain code that the model may call while it answers, and a choreography as well.
 
@@ -227,11 +253,13 @@ def tool(
         function: The method, where the decorator is used without arguments.
         timeout: Seconds that one attempt may take when a choreography calls it.
         retries: How often it is tried again after an error when a choreography calls it.
+        approve: Whether a person has to say yes to each call that a model makes. What a choreography or another
+            method calls is meant by whoever wrote that.
     """
     if isinstance(function, Method):
         function.offered = True
         return function
-    return _declare(function, "tool", Options(timeout, retries))
+    return _declare(function, "tool", Options(timeout, retries, approve=approve))
 
 
 class _Declare:

@@ -15,12 +15,14 @@ from pydantic import ValidationError
 
 from activities import model, strategy
 from activities.agent import Agent, restore_state, saved_state, system_prompt_of
+from activities.approval import Approvals, AtTheTerminal, ask_at_terminal
 from activities.call import current_call
 from activities.compaction import Window, compact
-from activities.contract import clip, explain
+from activities.contract import Approval, clip, explain
 from activities.errors import AnswerInvalid, ContextTooLong, TurnLimit
 from activities.memory import InThisProcess, Memory, Nothing
 from activities.method import Method
+from activities.person import Person
 from activities.progress import Progress, accounting_to, current_progress
 from activities.schema import ANSWER_TOOL
 from activities.template import render
@@ -34,6 +36,8 @@ async def answer_in_process(agent: Agent, method: Method[..., Any], arguments: d
     The agent remembers what was said for as long as it lives; a prompt that is asked from inside another one starts
     afresh, as its messages can't stand between a tool call and its result.
     """
+    if isinstance(agent, Person):
+        return ask_at_terminal(render(method.docstring, arguments), method.answer.adapter)
     outer, progress = current_progress(), Progress()
     forgets = outer is not None or not method.options.memory
     memory: Memory = Nothing() if forgets else InThisProcess(agent.transcript)
@@ -62,6 +66,7 @@ class TurnLoop:
         progress: Progress,
         memory: Memory,
         record: Callable[[], None] = lambda: None,
+        approvals: Approvals | None = None,
     ) -> None:
         """Prepare to answer, or to go on answering.
 
@@ -72,12 +77,14 @@ class TurnLoop:
             progress: Empty, or what an earlier attempt left.
             memory: Where earlier calls are found, and this one goes.
             record: Called whenever there is progress that must not be lost.
+            approvals: Who decides on tools that need it; whoever sits at the terminal where none is given.
         """
         self.agent = agent
         self.method = method
         self.progress = progress
         self.memory = memory
         self.record = record
+        self.approvals = approvals or AtTheTerminal()
         self.request: Message = {"role": "user", "content": render(method.docstring, arguments)}
         self.toolbox = Toolbox(agent)
         self.model = vars(agent).get("model") or method.options.model or agent.model or model.default_model()
@@ -90,6 +97,7 @@ class TurnLoop:
             AnswerInvalid: No answer of the type came within the number of re-asks.
             TurnLimit: No answer came within the number of turns.
             ModelRefused, ModelUnavailable: See `model.ask`.
+            CallSuspended: A tool needs an approval that has to be waited for.
         """
         with accounting_to(self.progress):
             already_committed = await self._recall()
@@ -246,12 +254,12 @@ class TurnLoop:
         if message is not self.progress.entries[-1] and not _calls_of(message):
             return None
         answered = self._results_after(message)
+        todo = [(number, call) for number, call in enumerate(_calls_of(message)) if call["id"] not in answered]
+        approvals = await self.approvals.decide(self.toolbox.wanting_approval(call for _, call in todo))
         final = None
-        for number, call in enumerate(_calls_of(message)):
-            if call["id"] in answered:
-                continue
+        for number, call in todo:
             if call["function"]["name"] != ANSWER_TOOL:
-                await self._use_tool(call, number)
+                await self._use_tool(call, number, approvals.get(call["id"]))
             elif final is None:
                 final = call
             else:
@@ -260,7 +268,10 @@ class TurnLoop:
             return self._judge(final["function"]["arguments"], final)
         return None if _calls_of(message) else self._judge(_text_of(message), None)
 
-    async def _use_tool(self, call: Message, number: int) -> None:
+    async def _use_tool(self, call: Message, number: int, approval: Approval | None) -> None:
+        if approval is not None and not approval.approve:
+            self._answer_call(call, f"A person has refused this call: {approval.reason or 'no reason was given'}")
+            return
         result, done = await self.toolbox.use(call, self._turns(), number)
         if done:
             name = call["function"]["name"]

@@ -7,10 +7,11 @@ Temporal never has to guess types from a count of arguments, and "no result" dif
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, model_validator
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -72,6 +73,57 @@ class Usage(BaseModel):
         )
 
 
+class Approval(BaseModel):
+    """A person's yes or no to a tool call of a model; a bare `true` or `false` is one as well."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    approve: StrictBool
+    reason: str = Field(default="", max_length=MESSAGE_LIMIT)
+    """What the model is told where the answer is no."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_a_word(cls, given: Any) -> Any:
+        return {"approve": given} if isinstance(given, bool) else given
+
+
+class WantedApproval(BaseModel):
+    """A tool call of a model that waits for a person's yes or no."""
+
+    tool_call: str
+    """The id of the tool call in the conversation."""
+    tool: str
+    arguments: Any
+    """As the model gave them; long ones in short."""
+    digest: str
+    """Of all of the arguments."""
+
+
+class Suspended(BaseModel):
+    """What comes back from a call that can't go on without approvals: it holds no worker while it waits for them."""
+
+    suspended: Literal[True] = True
+    wants: list[WantedApproval]
+    progress: dict[str, Any]
+    """How far it has come, as `Progress.record` writes it."""
+    usage: Usage = Usage()
+    """What it has used so far."""
+
+
+class Resumption(BaseModel):
+    """What a suspended call is to go on with."""
+
+    progress: dict[str, Any]
+    approvals: dict[str, Approval]
+    """By the ids of the tool calls."""
+
+
+def suspended_in(data: str | None) -> Suspended | None:
+    """Return what a call waits for, if the JSON that came back from it is not a `CallReply` but that."""
+    return Suspended.model_validate_json(data) if data and data.startswith('{"suspended":') else None
+
+
 class CallRequest(BaseModel, Generic[A]):
     """One use of an agent method, on its way to whichever worker pulls it."""
 
@@ -87,6 +139,8 @@ class CallRequest(BaseModel, Generic[A]):
     """The workflow id of the instance's conversation; None if the call is to remember nothing."""
     owner: str = ""
     """The run that the conversation ends with, by its first run id; empty if it outlives the run."""
+    resumption: Resumption | None = None
+    """Where a call that was suspended goes on; None at its beginning."""
     arguments: A
 
 
@@ -102,6 +156,11 @@ class CallReply(BaseModel, Generic[R]):
 def method_name(agent: str, method: str) -> str:
     """Return the activity type of an agent method, which is also the name of a prompt's or task's queue."""
     return f"{agent}.{method}"
+
+
+def digest_of(content: str) -> str:
+    """Return some hexadecimal digits that other content does not have."""
+    return blake2b(content.encode(), digest_size=8).hexdigest()
 
 
 def clip(text: str, limit: int = MESSAGE_LIMIT) -> str:

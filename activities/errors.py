@@ -44,6 +44,10 @@ class ResultInvalid(AgentError):
     """A method returned something that is not of its declared type, or that is too large to be sent."""
 
 
+class NobodyToAsk(AgentError):
+    """A person's answer is needed where nobody can give one."""
+
+
 class ModelUnavailable(AgentError):
     """The model could not answer now; the same request may succeed later.
 

@@ -11,7 +11,7 @@ import functools
 import inspect
 import typing
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
 
@@ -42,6 +42,19 @@ class Options:
     reasks: int | None = None
     strategy: str | None = None
     memory: bool = True
+    approve: bool = False
+    remind: float | None = None
+    deadline: float | None = None
+    default: Any = inspect.Parameter.empty
+
+    @property
+    def has_default(self) -> bool:
+        """Whether there is an answer for when no person gives one in time."""
+        return self.default is not inspect.Parameter.empty
+
+    def set_beside(self, usual: Options) -> list[str]:
+        """Return the names of those that differ from what is usual."""
+        return [field.name for field in fields(self) if getattr(self, field.name) != getattr(usual, field.name)]
 
 
 class Method(Generic[P, R]):

@@ -32,13 +32,17 @@ class Progress(BaseModel):
     state: Any = None
     """The agent's state after the last tool; None if it declares none."""
 
-    def record(self) -> Any:
-        """Return what to write down: always less than the server's limit for a payload, and quick to write often."""
+    def record(self, limit: int = PAYLOAD_LIMIT) -> Any:
+        """Return what to write down: always less than the server's limit for a payload, and quick to write often.
+
+        Args:
+            limit: The most bytes; some less than the server's, where something else is sent along.
+        """
         written = self.model_dump_json(exclude_defaults=True)
-        if len(written) <= READABLE_BYTES:
+        if len(written) <= min(READABLE_BYTES, limit):
             return self.model_dump(mode="json", exclude_defaults=True)
         packed = compressed(written)
-        if len(packed) > PAYLOAD_LIMIT:
+        if len(packed) > limit:
             packed = compressed(self._with_short_results().model_dump_json(exclude_defaults=True))
         return {"packed": packed}
 

@@ -60,6 +60,36 @@ _SECTIONS = re.compile(
 )
 
 
+def example(schema: Schema, definitions: Schema | None = None) -> Any:
+    """Return a value of the form that a schema describes, for a person to change.
+
+    >>> example({"type": "object", "properties": {"ok": {"type": "boolean"}, "why": {}}, "required": ["ok"]})
+    {'ok': True}
+    """
+    definitions = schema.get("$defs", definitions or {})
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        inner = {key: value for key, value in definitions.items() if key != name}  # a type may hold itself
+        return example(definitions[name], inner) if name in definitions else None
+    for key in ("const", "default"):
+        if key in schema:
+            return schema[key]
+    for key in ("enum", "examples"):
+        if schema.get(key):
+            return schema[key][0]
+    for key in ("anyOf", "oneOf", "allOf"):
+        if schema.get(key):
+            return example(schema[key][0], definitions)
+    if schema.get("type") == "object":
+        properties = schema.get("properties", {})
+        needed = [name for name in schema.get("required", ()) if name in properties]
+        return {name: example(properties[name], definitions) for name in needed}
+    return _EXAMPLES.get(schema.get("type", ""), "…")
+
+
+_EXAMPLES = {"boolean": True, "integer": 1, "number": 1.0, "array": [], "null": None}
+
+
 @dataclass(frozen=True)
 class AnswerSchema:
     """The type of an answer, as a model sees it and as it is validated.

@@ -10,6 +10,7 @@ from pydantic import BaseModel, TypeAdapter
 from typing_extensions import is_typeddict
 
 from activities.errors import DeclarationError
+from activities.transcript import shortened
 
 _anything: TypeAdapter[Any] = TypeAdapter(Any)
 
@@ -37,6 +38,19 @@ def as_text(value: Any) -> str:
     if isinstance(value, BaseModel):
         return value.model_dump_json(indent=2, by_alias=True)
     return _anything.dump_json(value, indent=2, by_alias=True, fallback=str).decode()
+
+
+SHOWN_OF_AN_ARGUMENT = 2_000
+"""Characters of an argument that a person is shown."""
+
+
+def in_short(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments for people to read: of a long one, head and tail."""
+    shown = {}
+    for name, value in arguments.items():
+        text = as_text(value)
+        shown[name] = value if len(text) <= SHOWN_OF_AN_ARGUMENT else shortened(text, SHOWN_OF_AN_ARGUMENT)
+    return shown
 
 
 def check(where: str, template: str, parameters: Collection[str], hints: Mapping[str, Any]) -> None:

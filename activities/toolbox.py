@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from activities.agent import Agent, tools_of
 from activities.call import calling_tool
-from activities.contract import explain
-from activities.errors import DeclarationError, ModelUnavailable, ScriptExhausted, SettingInvalid, says_stop
+from activities.contract import WantedApproval, digest_of, explain
+from activities.errors import (
+    DeclarationError,
+    ModelUnavailable,
+    NobodyToAsk,
+    ScriptExhausted,
+    SettingInvalid,
+    says_stop,
+)
 from activities.method import Method
 from activities.schema import Schema, description_of
-from activities.template import as_text
+from activities.template import as_text, in_short
 from activities.transcript import Message, shortened
 
 RESULT_LIMIT = 20_000
 """Characters of one tool result that a model is shown; of a longer one head and tail, with how much is missing."""
 
-_NOT_FOR_THE_MODEL = (ModelUnavailable, ScriptExhausted, SettingInvalid, DeclarationError)
+_NOT_FOR_THE_MODEL = (ModelUnavailable, ScriptExhausted, SettingInvalid, DeclarationError, NobodyToAsk)
 """What a prompt may raise that runs as a tool, and that the model which called it can do nothing about."""
 
 
@@ -30,6 +40,16 @@ class Toolbox:
         self.agent = agent
         self.tools = tools_of(type(agent))
         self.schemas = [tool_schema(name, tool) for name, tool in self.tools.items()]
+
+    def wanting_approval(self, calls: Iterable[Message]) -> list[WantedApproval]:
+        """Return those of the calls that a person has to agree to before they are made."""
+        wanted = []
+        for call in calls:
+            with suppress(_CannotBeMade):
+                tool, _ = self._prepared(call)
+                if tool.options.approve:
+                    wanted.append(_wanted(call))
+        return wanted
 
     async def use(self, call: Message, turn: int, number: int) -> tuple[str, bool]:
         """Run a tool that the model called; whatever goes wrong is told to the model.
@@ -43,15 +63,10 @@ class Toolbox:
             The result or error in words, and whether the tool did its work.
         """
         name = call["function"]["name"]
-        tool = self.tools.get(name)
-        if tool is None:
-            return f"Error: there is no tool '{name}'. The tools are: {', '.join(self.tools) or 'none'}.", False
         try:
-            arguments = tool.arguments.validate_json(call["function"]["arguments"] or "{}")
-        except ValidationError as error:
-            return f"Error: the arguments of {name} do not fit: {explain(error)}.", False
-        except Exception as error:  # a validator of the user's that fails
-            return f"Error: the arguments of {name} do not fit: {type(error).__name__}: {error}.", False
+            tool, arguments = self._prepared(call)
+        except _CannotBeMade as error:
+            return f"Error: {error}", False
         limit = asyncio.timeout(tool.options.timeout)
         try:
             async with limit:
@@ -66,6 +81,37 @@ class Toolbox:
             if says_stop(error):
                 raise
             return shortened(f"Error: {name} failed: {type(error).__name__}: {error}", RESULT_LIMIT), False
+
+    def _prepared(self, call: Message) -> tuple[Method[..., Any], dict[str, Any]]:
+        name = call["function"]["name"]
+        tool = self.tools.get(name)
+        if tool is None:
+            raise _CannotBeMade(f"there is no tool '{name}'. The tools are: {', '.join(self.tools) or 'none'}.")
+        try:
+            return tool, tool.arguments.validate_json(_arguments_of(call))
+        except ValidationError as error:
+            raise _CannotBeMade(f"the arguments of {name} do not fit: {explain(error)}.") from None
+        except Exception as error:  # a validator of the user's that fails
+            raise _CannotBeMade(f"the arguments of {name} do not fit: {type(error).__name__}: {error}.") from None
+
+
+class _CannotBeMade(Exception):
+    """A tool call that is none; says so to the model."""
+
+
+def _arguments_of(call: Message) -> str:
+    arguments: str = call["function"]["arguments"] or "{}"
+    return arguments
+
+
+def _wanted(call: Message) -> WantedApproval:
+    arguments = _arguments_of(call)
+    return WantedApproval(
+        tool_call=call["id"],
+        tool=call["function"]["name"],
+        arguments=in_short(from_json(arguments)),
+        digest=digest_of(arguments),
+    )
 
 
 def tool_schema(name: str, tool: Method[..., Any]) -> Schema:

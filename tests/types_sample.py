@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Literal, assert_type
 
-from activities import Agent, prompt, task, tool
+from activities import Agent, Person, prompt, task, tool
 from activities.build_team import Architect, Coder, Implementation, ModuleSpec, Plan, Review, Reviewer
 from workflows import choreography, fan_out, instance, scatter
 from workflows.build_project import build_project
@@ -34,7 +34,7 @@ class Publisher(Agent):
         """Fetch a page."""
         return url.encode()
 
-    @tool(timeout=5)
+    @tool(timeout=5, approve=True)
     def count(self, words: list[str]) -> int:
         """Count words."""
         return len(words)
@@ -48,6 +48,28 @@ class Publisher(Agent):
         """Be an ordinary method: one method of an agent may await another."""
         count = assert_type(await self.count([text]), int)
         return f"{count} {assert_type(await self.judge(text), Literal['good', 'bad'] | None)}"
+
+
+class Owner(Person):
+    """Who pays for it."""
+
+    @prompt
+    async def approve(self, plan: Plan) -> Literal["yes", "no"]:
+        """Shall this be built? {plan}"""
+
+    @prompt(remind=3600, deadline=86_400, default=0)
+    async def rate(self, package: str) -> int:
+        """How good is {package}?"""
+
+
+@choreography(owner=["ann", "bob"])
+async def people(plan: Plan, owner: Owner) -> None:
+    assert_type(await owner.approve(plan), Literal["yes", "no"])
+    assert_type(await instance(owner, "ann").rate(package="textkit"), int)
+    assert_type(await scatter([plan], owner, lambda o, plan: o.approve(plan)), list[Literal["yes", "no"]])
+
+    await owner.approve("textkit")  # type: ignore[arg-type]
+    await owner.agree(plan)  # type: ignore[attr-defined]
 
 
 @choreography

@@ -14,12 +14,15 @@ from temporalio import workflow
 from activities.agent import Agent, declares_state
 from activities.contract import HEARTBEAT_TIMEOUT_S, explain, method_name
 from activities.method import Method
+from activities.person import Person
 from workflows.errors import CallFailed, ClaimEnded, TooLarge
 from workflows.ledger import Outcome, Step
 from workflows.pool import Pool
-from workflows.request import Request, Service, send
+from workflows.question import Inquiry
+from workflows.request import Request, Service
 from workflows.run import Run
 from workflows.scope import Scope, current_scope, numbering_scope
+from workflows.waiting import ask, send_until_done
 
 R = TypeVar("R")
 
@@ -128,13 +131,18 @@ class Call(Generic[R]):
         run = Run.current()
         with self._scope.child(self.step) as scope:
             async with self.target.claimed(scope) as instance:
-                service, request = self.service(run), self._request(instance)
-                about = request.message(service, instance)
-                step = Step.of(self.step, f"{self.name} by {instance} ({request.label})", about)
-                outcome = await _not_resumed_after_cancel(
-                    lambda: run.ledger.step(step, lambda: send(run, service, request, instance))
-                )
+                about, work = self._work(run, instance)
+                step = Step.of(self.step, f"{self.name} by {instance} ({self._label()})", about)
+                outcome = await _not_resumed_after_cancel(lambda: run.ledger.step(step, work))
                 return self.result(run, outcome, instance)
+
+    def _work(self, run: Run, instance: str) -> tuple[bytes, Callable[[], Awaitable[Outcome]]]:
+        """Return what the call is about, and what does it: a question to a person, or a message to a worker."""
+        if issubclass(self.agent, Person):
+            inquiry = Inquiry.of_call(self.name, self.method, dict(self.arguments), step=self.step, person=instance)
+            return inquiry.digest.encode(), lambda: ask(run, self.method, inquiry)
+        service, request = self.service(run), self._request(instance)
+        return request.message(service, instance), lambda: send_until_done(run, service, request, instance)
 
     def service(self, run: Run) -> Service:
         """Return what this call has in common with others of the same method by the same role."""

@@ -27,6 +27,7 @@ from temporalio.exceptions import ApplicationError, FailureError
 from activities.agent import Agent, methods_of
 from activities.contract import PAYLOAD_LIMIT, explain, method_name
 from activities.errors import ResultInvalid, says_stop
+from activities.person import Person
 from workflows.continuation import Continuation
 from workflows.errors import ChoreographyInvalid, InputInvalid, TooLarge, tell
 from workflows.options import MOST_INSTANCES, Options
@@ -98,12 +99,7 @@ class Choreography(Generic[P, R]):
         options = Options()
         if len(payloads) > len(names) and payloads[-1] is not None:
             options = self._decode_one("options", Options, payloads[-1])
-            options.check(
-                {
-                    role: [method_name(agent.__name__, method) for method in methods_of(agent)]
-                    for role, agent in self.roles.items()
-                }
-            )
+            options.check({role: _methods_with_models(agent) for role, agent in self.roles.items()})
         return values, options
 
     def encode(self, value: R) -> RawValue:
@@ -240,6 +236,12 @@ def _failing_readably(choreography: Choreography[Any, Any]) -> Iterator[None]:
             raise
         failure = ApplicationError(f"{choreography.name}: {tell(error)}", type=type(error).__name__, non_retryable=True)
         raise failure.with_traceback(error.__traceback__) from error.__cause__
+
+
+def _methods_with_models(agent: type[Agent]) -> list[str]:
+    if issubclass(agent, Person):
+        return []
+    return [method_name(agent.__name__, method) for method in methods_of(agent)]
 
 
 def _hints_of(function: Callable[..., Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from temporalio.common import RawValue
 
 from activities.contract import PAGES_ENCODING, PagesKept
 from workflows.errors import PagesUnreadable
+from workflows.people import Asked
 from workflows.progress import Account
 
 R = TypeVar("R")
@@ -59,6 +60,8 @@ class Carried(BaseModel):
     """Whether there are conversations to be ended with the run."""
     accounts: dict[str, Account] = {}
     """What the calls of each role came to so far."""
+    asked: Asked = Asked()
+    """The questions to people, and the calls that wait for them."""
     pages: PagesKept
     """Where the older pages of the ledger are."""
 

@@ -6,6 +6,7 @@ So it costs nothing while nobody looks, and is never older than the look.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from temporalio import workflow
@@ -18,6 +19,8 @@ from temporalio.worker import (
 )
 
 from workflows.progress import Progress, RoleProgress, ScatterProgress, counted, used_in_words
+from workflows.question import Question
+from workflows.question import in_markdown as questions_in_markdown
 from workflows.run import Run
 
 _BAR_LENGTH = 10
@@ -38,18 +41,20 @@ class _Metadata(WorkflowInboundInterceptor):
         answer = await super().handle_query(input)
         run = workflow.instance()
         if isinstance(answer, WorkflowMetadata) and isinstance(run, Run):
-            answer.current_details = in_markdown(run.progress())
+            answer.current_details = in_markdown(run.progress(), run.people.questions)
         return answer
 
 
-def in_markdown(progress: Progress) -> str:
-    """Write a run's progress as a short page.
+def in_markdown(progress: Progress, questions: Sequence[Question] = ()) -> str:
+    """Write a run's progress, and its open questions to people, as a short page.
 
     It has lists and no tables: the UI draws these without any space between their columns.
     """
+    asked = [question.waits() for question in questions]
     parts = [
         f"**{_plain(progress.headline())}**",
-        *(f"**Waits:** {_plain(wait)}" for wait in progress.waits_for),
+        *(f"**Waits:** {_plain(wait)}" for wait in progress.waits_for if wait not in asked),
+        *questions_in_markdown(questions),
         progress.calls_in_words(),
         _scatters(progress),
         _working(progress),

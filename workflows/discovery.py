@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from activities.agent import Agent, methods_of
+from activities.person import Person
 from workflows.choreography import Choreography
 from workflows.errors import ChoreographyError
 
@@ -59,6 +60,8 @@ def discover(modules: Iterable[str]) -> Offer:
         for choreography in found:
             _add(choreographies, choreography.name, choreography, "choreographies")
         for agent in [*_roles(found), *_agents_in(module)]:
+            if issubclass(agent, Person):  # who answers on the run, and on no queue
+                continue
             _add(agents, agent.__name__, agent, "agents")
     return Offer(choreographies, agents)
 

@@ -56,6 +56,10 @@ class PagesUnreadable(ChoreographyError):
     """A history is replayed without access to the server that keeps the pages of its run's ledger."""
 
 
+class AnswerRefused(ChoreographyError):
+    """An answer to a question of a run is none; says why, and what is open."""
+
+
 class CallFailed(ChoreographyError):
     """A call failed for good.
 

@@ -36,7 +36,7 @@ class Options(BaseModel):
         """Check the names against a choreography's roles.
 
         Args:
-            roles: The methods of each role, as `Coder.implement_module`.
+            roles: The methods of each role, as `Coder.implement_module`; none for a person.
 
         Raises:
             InputInvalid: Names the role or method that there is not.
@@ -46,7 +46,8 @@ class Options(BaseModel):
                 raise InputInvalid(
                     f"options: 'instances' names the role '{role}', but the roles are {', '.join(roles)}."
                 )
-        known = {*roles, *(method for methods in roles.values() for method in methods)}
+        asked = {role for role, methods in roles.items() if methods}
+        known = {*asked, *(method for methods in roles.values() for method in methods)}
         for name in self.models:
             if name not in known:
                 raise InputInvalid(

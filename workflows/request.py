@@ -13,7 +13,7 @@ from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue, RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError, is_cancelled_exception
 
-from activities.contract import PAYLOAD_LIMIT, conversation_id
+from activities.contract import PAYLOAD_LIMIT, Resumption, conversation_id, suspended_in
 from activities.method import Method
 from workflows.board import Work
 from workflows.errors import TooLarge
@@ -90,7 +90,7 @@ class Request(NamedTuple):
             )
         return cls(step, label, text[1:-1])
 
-    def message(self, service: Service, instance: str) -> bytes:
+    def message(self, service: Service, instance: str, resumption: Resumption | None = None) -> bytes:
         """Return the message that goes to the worker: a `CallRequest`."""
         belongs_to = service.conversations
         envelope = to_json(
@@ -102,6 +102,7 @@ class Request(NamedTuple):
                 "model": service.model,
                 "conversation": None if belongs_to is None else conversation_id(belongs_to, instance),
                 "owner": service.owner,
+                "resumption": resumption,
             }
         )
         return b"%s,%s}" % (envelope[:-1], self.arguments.encode())
@@ -111,7 +112,9 @@ _ENVELOPE = 4_000
 """Bytes for the rest of a message."""
 
 
-async def send(run: Run, service: Service, request: Request, instance: str) -> Outcome:
+async def send(
+    run: Run, service: Service, request: Request, instance: str, resumption: Resumption | None = None
+) -> Outcome:
     """Have a worker do what is requested, as soon as the run has room for a call.
 
     Args:
@@ -119,12 +122,13 @@ async def send(run: Run, service: Service, request: Request, instance: str) -> O
         service: What is to be done.
         request: On what.
         instance: By whom.
+        resumption: Where a call goes on that was put aside.
     """
     work = Work(request.step, service.role, instance, service.name, request.label)
     async with run.calling(service.queue, work) as call:
         if service.conversations is not None:
             await run.keep_conversations()
-        message = request.message(service, instance)
+        message = request.message(service, instance, resumption)
         await run.room_for(len(message))
         try:
             reply: RawValue = await workflow.execute_activity(
@@ -143,7 +147,10 @@ async def send(run: Run, service: Service, request: Request, instance: str) -> O
                 cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
                 summary=f"{instance} · {request.label}",
             )
-            return Outcome(reply.payload.data.decode())
+            data = reply.payload.data.decode()
+            if suspended_in(data):
+                call.outcome = "cancelled"  # it is made again when people have decided
+            return Outcome(data)
         except ActivityError as error:
             if is_cancelled_exception(error):
                 call.outcome = "cancelled"

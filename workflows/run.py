@@ -22,6 +22,7 @@ from workflows.errors import LedgerFull, PathDiffers
 from workflows.ledger import Ledger
 from workflows.listing import Listed, Listing
 from workflows.options import Options
+from workflows.people import AsksPeople
 from workflows.pool import Pool
 from workflows.progress import Progress, tokens_of
 from workflows.queue_watch import QueueWatch
@@ -61,10 +62,11 @@ class InFlight:
     outcome: Outcome = "done"
 
 
-class Run:
+class Run(AsksPeople):
     """The base of every choreography's workflow."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.options = Options()
         self.pools: list[Pool] = []
         self.board = Board()
@@ -98,6 +100,7 @@ class Run:
             self._carried = carried
             self.board = Board(carried.accounts)
             self.ledger = Ledger(carried.began, older + self._newer_pages)
+            self.ask_again(carried.asked)
         self.ledger.keep_timers()
         return inputs
 
@@ -149,6 +152,7 @@ class Run:
 
     async def _continue(self, inputs: Sequence[Any]) -> NoReturn:
         self._ending = True
+        self.people.end()
         newer, kept = self._newer_pages + self.ledger.page(), self._carried.pages
         if kept.size + len(newer) > LEDGER_BYTES:
             raise LedgerFull(
@@ -161,7 +165,12 @@ class Run:
             for start in range(0, len(newer), PAGE_BYTES):
                 kept = await self._keep_page(kept, newer[start : start + PAGE_BYTES])
             newer = b""
-        changed = {"conversations": self._keeper is not None, "accounts": self.board.accounts, "pages": kept}
+        changed = {
+            "conversations": self._keeper is not None,
+            "accounts": self.board.accounts,
+            "pages": kept,
+            "asked": self.people.carried(),
+        }
         carried = self._carried.model_copy(update=changed)
         workflow.continue_as_new(args=to_take_along(carried, newer, inputs))
 
@@ -177,6 +186,8 @@ class Run:
     def _may_continue(self) -> bool:
         """Whether it is time to continue as new, and nothing is under way that would be lost."""
         if self._under_way or self._queues.asks or not self.is_long() or not self.ledger.has_news:
+            return False
+        if not self.people.can_be_carried:
             return False
         return workflow.all_handlers_finished()
 
@@ -196,9 +207,11 @@ class Run:
     @workflow.query(description="How far the run is, who does what, what it has used, and what it waits for.")
     def progress(self) -> Progress:
         """Tell how far the run is."""
-        return self.board.progress(
+        told = self.board.progress(
             workflow.info().workflow_type, self.status(), self.waits(), {pool.role: len(pool) for pool in self.pools}
         )
+        told.usage += self.people.usage
+        return told
 
     def status(self) -> str:
         """Say in words how the run is."""
@@ -206,7 +219,7 @@ class Run:
 
     def waits(self) -> list[str]:
         """Say what the run waits for."""
-        return list(dict.fromkeys([*self._queues.waits(), *self.board.parts_wait_for()]))
+        return list(dict.fromkeys([*self._queues.waits(), *self.board.parts_wait_for(), *self.people.waits()]))
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -278,10 +291,10 @@ class Run:
         return b"".join(self._shard_results.pop(shard, ()))
 
     async def _not_when_ending(self) -> None:
-        """Wait for ever if the run is about to continue as new; the call is made by the next run."""
+        """Wait if the run is about to continue as new; the call is made by the next run."""
         self._ending = self._ending or (self.is_too_long() if self._under_way else self.is_long())
         if self._ending:
-            await asyncio.get_running_loop().create_future()
+            await workflow.wait_condition(lambda: not self.people.can_be_carried)
 
     async def room_for(self, size: int) -> None:
         """Wait for a workflow task in which a command of this size has room."""

@@ -1,6 +1,7 @@
 """How a large scatter is divided over child workflows, and put together again.
 
-It can be where the body returns a bare call, which is data, and does not ask which instance makes it. Each line of
+It can be where the body returns a bare call, which is data, does not ask which instance makes it, and does not wait for
+people, who are asked on the run itself. Each line of
 shards holds a share of the pool and draws from the same items, so that none waits for another.
 """
 
@@ -19,6 +20,7 @@ from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import ChildWorkflowError, is_cancelled_exception
 
 from activities.contract import SHARD
+from activities.person import asks_people
 from workflows.board import Outcome as HowItEnded
 from workflows.board import ScatterOnBoard
 from workflows.call import Call, label
@@ -134,7 +136,7 @@ class Sharding:
                 made: Any = self._body(self._instance, self._items[index])
             except AsksForName:
                 return None
-        if isinstance(made, Call) and made.target is self._target:
+        if isinstance(made, Call) and made.target is self._target and not asks_people(made.agent, made.method):
             return made
         if inspect.iscoroutine(made):
             made.close()

@@ -40,3 +40,9 @@ def test_no_progress_is_larger_than_the_server_takes() -> None:
     again = Progress.read(written)
     assert again.tools_done == ["f"]
     assert all("characters left out" in entry["content"] for entry in again.entries)
+
+
+def test_progress_leaves_room_for_what_is_sent_along() -> None:
+    noise = "".join(random.Random(1).choices(string.printable, k=40_000))
+    progress = Progress(entries=[result(noise)])
+    assert len(json.dumps(progress.record(20_000))) < 20_000 < len(json.dumps(progress.record()))

@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal, NotRequired, Optional
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from activities import Agent, prompt, tool
-from activities.schema import AnswerSchema, Schema, description_of, strict
+from activities.schema import AnswerSchema, Schema, description_of, example, strict
 from activities.toolbox import tool_schema
 
 
@@ -403,3 +403,27 @@ def test_a_prompt_that_is_offered_is_described_like_a_tool() -> None:
     assert described("summarise")["description"] == "Summarise {book}."
     assert described("summarise")["parameters"]["properties"]["book"]["description"] == "The book."
     assert "Tree" in described("summarise")["parameters"]["$defs"]
+
+
+class Node(BaseModel):
+    kind: Literal["leaf", "branch"]
+    weight: float | None
+    children: list["Node"]
+    left: "Node"
+    note: str = ""
+
+
+@pytest.mark.parametrize(
+    ("hint", "expected"),
+    [
+        (str, "…"),
+        (Literal["yes", "no"], "yes"),
+        (list[int], []),
+        (int | None, 1),
+        (None, None),
+        (Node, {"kind": "leaf", "weight": 1.0, "children": [], "left": None}),
+    ],
+    ids=str,
+)
+def test_an_example_has_what_a_schema_asks_for(hint: Any, expected: Any) -> None:
+    assert example(TypeAdapter(hint).json_schema()) == expected

@@ -12,6 +12,9 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+from temporalio.client import WorkflowHandle
 
 from console.dev_server import find_program
 
@@ -114,6 +117,14 @@ async def eventually(
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds:g} s in vain {told()}"
         await asyncio.sleep(0.02)
+
+
+async def recorded(run: WorkflowHandle[Any, Any], text: str) -> None:
+    """Wait until the server knows of a running call's progress so far."""
+    details = ""
+    while text not in details:
+        calls = (await run.describe()).raw_description.pending_activities
+        details = "".join(payload.data.decode() for call in calls for payload in call.heartbeat_details.payloads)
 
 
 async def temporal(address: str, *arguments: str) -> tuple[int, str]:

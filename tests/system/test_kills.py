@@ -6,9 +6,8 @@ import os
 import signal
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
-from temporalio.client import Client, WorkflowHandle
+from temporalio.client import Client
 
 from activities.contract import CHOREOGRAPHY_QUEUE
 from activities.converter import data_converter
@@ -16,7 +15,7 @@ from console.dev_server import DevServer
 from tests.conftest import Ledger, Runs
 from tests.provider import Provider, Slow, Text, ToolCall, Tools
 from tests.system.crowd import ask, squares
-from tests.system.processes import Workers, eventually
+from tests.system.processes import Workers, eventually, recorded
 
 CROWD = ("--bare", "--module", "tests.system.crowd")
 FOR_EVER = "3600"
@@ -55,14 +54,6 @@ async def test_a_model_call_goes_on_from_its_last_recorded_turn(
     assert await run.result() == "That is all."
     assert list(provider.counts.values()) == [1, 1, 2]
     assert ledger.lines("noted ") == ["one", "two", "three"]
-
-
-async def recorded(run: WorkflowHandle[Any, Any], text: str) -> None:
-    """Wait until the server knows of a running call's progress so far."""
-    details = ""
-    while text not in details:
-        calls = (await run.describe()).raw_description.pending_activities
-        details = "".join(payload.data.decode() for call in calls for payload in call.heartbeat_details.payloads)
 
 
 async def test_a_killed_server_goes_on_from_its_file(tmp_path: Path, ledger: Ledger) -> None:

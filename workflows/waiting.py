@@ -1,0 +1,43 @@
+"""Calls that wait for people: questions to a person, and calls whose tools need a yes before they go on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from activities.contract import WantedApproval, suspended_in
+from activities.method import Method
+from workflows.ledger import Outcome
+from workflows.question import Inquiry
+from workflows.request import Request, Service, send
+from workflows.run import Run
+
+
+async def ask(run: Run, method: Method[..., Any], inquiry: Inquiry) -> Outcome:
+    """Ask a person, and return the answer as it would come back from a worker."""
+    options = method.options
+    answer = await run.people.ask(inquiry)
+    if answer is None and not options.has_default:
+        return Outcome(error=("Unanswered", f"no answer within {options.deadline:g} s."))
+    if answer is None:
+        answer = method.answer.adapter.dump_json(options.default, by_alias=True, round_trip=True).decode()
+    return Outcome(f'{{"value":{answer}}}')
+
+
+async def send_until_done(run: Run, service: Service, request: Request, instance: str) -> Outcome:
+    """Have a worker do what is requested; each time that it is put aside, have people decide, and another go on."""
+
+    def inquire(wanted: WantedApproval) -> Inquiry:
+        return Inquiry.of_tool(wanted, service.name, step=request.step, instance=instance)
+
+    aside = run.people.aside(request.step)  # by an earlier run
+    try:
+        while True:
+            resumption = await run.people.decide(aside, inquire) if aside else None
+            outcome = await send(run, service, request, instance, resumption)
+            aside = run.people.put_aside(request.step, suspended_in(outcome.data))
+            if aside is None:
+                return outcome
+    except (Exception, asyncio.CancelledError):  # a run that the collector closes can do nothing
+        run.people.put_aside(request.step, None)
+        raise
