@@ -75,8 +75,9 @@ class Sharding:
         self._pool_size = max(1, min(len(pool_of(role)), len(items)))
         self._lines = min(math.ceil(self._pool_size / CALLS_IN_FLIGHT), _MOST_LINES)
         self._share = min(math.ceil(self._pool_size / self._lines), CALLS_IN_FLIGHT)
-        shards = self._lines * math.ceil(max(1, len(items)) / (self._lines * CALLS_PER_SHARD))
-        self._size = math.ceil(len(items) / shards)
+        rounds = math.ceil(len(items) / (self._lines * CALLS_PER_SHARD)) or 1
+        at_work = min(self._pool_size, self._lines * self._share)
+        self._items_each = len(items) / (at_work * rounds)
 
     def is_possible(self, scope: Scope) -> bool:
         """Whether it is worth it, and the first item's body is a bare call."""
@@ -112,7 +113,7 @@ class Sharding:
     def _draw(self, scope: Scope, instances: Sequence[str], failed: Failed) -> dict[int, tuple[Call[Any], Request]]:
         """Take as many items as these instances should do in one shard, by their indices."""
         calls: dict[int, tuple[Call[Any], Request]] = {}
-        size = math.ceil(self._size * len(instances) / self._share)
+        size = math.ceil(self._items_each * len(instances))
         room = _ORDER_BYTES
         while self._todo and len(calls) < size and room > 0:
             index = self._todo.popleft()
