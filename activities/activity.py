@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,13 +16,14 @@ from pydantic_core import PydanticSerializationError
 from temporalio import activity
 from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities.agent import Agent, restore_state, saved_state, state_of
 from activities.answer import TurnLoop
 from activities.approval import CallSuspended, OfTheRun
 from activities.call import CallContext, answering
 from activities.contract import (
+    CALL_CANCELLED,
     HEARTBEAT_TIMEOUT_S,
     MESSAGE_LIMIT,
     PAYLOAD_LIMIT,
@@ -70,7 +72,7 @@ def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
                 return await _answer(agent, method, request, recorder, PAYLOAD_LIMIT - len(payload.payload.data))
             except (Exception, SystemExit, asyncio.CancelledError) as error:  # a SystemExit would end the whole worker
                 if says_stop(error):
-                    raise
+                    raise _cancellation(recorder.progress) or error from None
                 recorder.progress.failures += 1
                 recorder.record()
                 raise _failure(name, method, error, recorder.progress) from None
@@ -101,7 +103,9 @@ async def _answer(
     except CallSuspended as suspended:
         logger.info("put aside until this is approved: %s", suspended)
         return _suspended(name, suspended, recorder.progress, room)
-    reply = _encode(name, method, CallReply(value=value, usage=recorder.progress.usage))
+    took = round(time.monotonic() - recorder.began, 3)
+    answer = CallReply(value=value, usage=recorder.progress.usage, waited_s=_waited(), took_s=took)
+    reply = _encode(name, method, answer)
     logger.log(level, "done: %s", _in_short(recorder.progress))
     return reply
 
@@ -156,6 +160,7 @@ class _Recorder:
 
     def __init__(self, progress: Progress | None) -> None:
         self.progress = progress or Progress()
+        self.began = time.monotonic()
         self._is_first_attempt = progress is None
         timeout = activity.info().heartbeat_timeout or timedelta(seconds=HEARTBEAT_TIMEOUT_S)
         self._interval = timeout.total_seconds() / 3
@@ -221,7 +226,7 @@ def _decode(method: Method[..., Any], data: bytes) -> CallRequest[dict[str, Any]
 
 def _encode(name: str, method: Method[..., Any], reply: CallReply[Any]) -> RawValue:
     try:
-        checked = method.reply.model_validate({"value": reply.value, "usage": reply.usage})
+        checked = method.reply.model_validate(dict(reply))
         data = checked.model_dump_json(by_alias=True, round_trip=True).encode()
     except ValidationError as error:
         raise ResultInvalid(f"{name} returned something else than it declares: {explain(error)}") from None
@@ -264,6 +269,12 @@ def _suspended(name: str, suspended: CallSuspended, progress: Progress, room: in
     return _json(data)
 
 
+def _waited() -> float:
+    """Return the seconds that this attempt was in its queue, by the server's clock."""
+    info = activity.info()
+    return round(max((info.started_time - info.current_attempt_scheduled_time).total_seconds(), 0.0), 3)
+
+
 def _progress_of_earlier_attempts() -> Progress | None:
     details = activity.info().heartbeat_details
     return Progress.read(details[0]) if details else None
@@ -290,7 +301,19 @@ def _failure(name: str, method: Method[..., Any], error: BaseException, progress
         clip(message),
         "" if isinstance(error, (AgentError, ApplicationError)) else "\n" + "".join(traceback.format_exception(error)),
     )
-    return ApplicationError(clip(message), type=kind, non_retryable=final, next_retry_delay=delay)
+    used = progress.usage.model_dump(mode="json")
+    return ApplicationError(clip(message), used, type=kind, non_retryable=final, next_retry_delay=delay)
+
+
+def _cancellation(progress: Progress) -> ApplicationError | None:
+    """Return by what a cancelled call tells what it has used, if it has; a worker that stops cancels no call."""
+    details = activity.cancellation_details()
+    if not progress.usage.model_calls or details is None or not details.cancel_requested:
+        return None
+    used = progress.usage.model_dump(mode="json")
+    return ApplicationError(
+        "cancelled", used, type=CALL_CANCELLED, non_retryable=True, category=ApplicationErrorCategory.BENIGN
+    )
 
 
 def _in_short(progress: Progress) -> str:

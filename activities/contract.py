@@ -36,6 +36,7 @@ SEARCH_ATTRIBUTES: Mapping[str, Literal["Keyword", "KeywordList", "Double", "Int
         "CostUsd": "Double",
         "Tokens": "Int",
         "FailedItems": "Int",
+        "Tags": "KeywordList",
     }
 )
 """What runs can be looked up by in the server's list, with the types that the server has to know them by."""
@@ -48,6 +49,10 @@ MESSAGE_LIMIT = 4_000
 
 HEARTBEAT_TIMEOUT_S = 5.0
 """Seconds without a heartbeat after which a call is given to another worker."""
+
+
+CALL_CANCELLED = "CallCancelled"
+"""The error type by which a cancelled call tells what it has used: Temporal's own kind of end has no room for it."""
 
 
 class Usage(BaseModel):
@@ -70,6 +75,16 @@ class Usage(BaseModel):
             prompt_tokens=self.prompt_tokens + other.prompt_tokens,
             completion_tokens=self.completion_tokens + other.completion_tokens,
             cost_usd=None if None in costs else sum(cost or 0.0 for cost in costs),
+        )
+
+    def __sub__(self, earlier: Usage) -> Usage:
+        unknown = self.cost_usd is None or earlier.cost_usd is None
+        return Usage(
+            models=self.models,
+            model_calls=self.model_calls - earlier.model_calls,
+            prompt_tokens=self.prompt_tokens - earlier.prompt_tokens,
+            completion_tokens=self.completion_tokens - earlier.completion_tokens,
+            cost_usd=None if unknown else (self.cost_usd or 0.0) - (earlier.cost_usd or 0.0),
         )
 
 
@@ -117,6 +132,8 @@ class Resumption(BaseModel):
     progress: dict[str, Any]
     approvals: dict[str, Approval]
     """By the ids of the tool calls."""
+    used: Usage = Usage()
+    """What it has used before; its end tells of this too."""
 
 
 def suspended_in(data: str | None) -> Suspended | None:
@@ -144,13 +161,22 @@ class CallRequest(BaseModel, Generic[A]):
     arguments: A
 
 
-class CallReply(BaseModel, Generic[R]):
+class Receipt(BaseModel):
+    """What a call took."""
+
+    usage: Usage = Usage()
+    waited_s: float = 0.0
+    """Seconds from when the attempt could have begun until it did: how full the queue is."""
+    took_s: float = 0.0
+    """Seconds that the attempt took."""
+
+
+class CallReply(Receipt, Generic[R]):
     """What came back from a call."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     value: R
-    usage: Usage = Usage()
 
 
 def method_name(agent: str, method: str) -> str:

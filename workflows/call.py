@@ -134,7 +134,7 @@ class Call(Generic[R]):
                 about, work = self._work(run, instance)
                 step = Step.of(self.step, f"{self.name} by {instance} ({self._label()})", about)
                 outcome = await _not_resumed_after_cancel(lambda: run.ledger.step(step, work))
-                return self.result(run, outcome, instance)
+                return self.result(outcome, instance)
 
     def _work(self, run: Run, instance: str) -> tuple[bytes, Callable[[], Awaitable[Outcome]]]:
         """Return what the call is about, and what does it: a question to a person, or a message to a worker."""
@@ -176,7 +176,7 @@ class Call(Generic[R]):
         except TooLarge as error:
             raise TooLarge(f"{self.name} ({instance}, step {self.step}): {error}") from None
 
-    def result(self, run: Run, outcome: Outcome, instance: str) -> R:
+    def result(self, outcome: Outcome, instance: str) -> R:
         """Return what the call gave, or raise how it failed."""
         if outcome.data is None:
             if outcome.error is None:
@@ -189,8 +189,6 @@ class Call(Generic[R]):
                 f"its result does not fit its type: {explain(error)}. Do worker and choreography run the same code?"
             )
             raise self._failed(instance, "ResultInvalid", reason) from None
-        if not outcome.past:
-            run.board.used(self.pool.role, reply.usage)
         value: R = reply.value
         return value
 

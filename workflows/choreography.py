@@ -213,6 +213,7 @@ async def _perform(run: Run, choreography: Choreography[Any, Any], payloads: Seq
     with _failing_readably(choreography):
         given = run.take_up(payloads)
         inputs, run.options = choreography.decode(given)
+        run.under(run.options.budget, run.options.on_budget)
         value = await run.perform(_program(run, choreography, inputs), given)
         if isinstance(value, Continuation):
             run.begin_afresh(choreography.encode_inputs(value, run.options))

@@ -21,6 +21,7 @@ from activities.contract import PAGES_ENCODING, PagesKept
 from workflows.errors import PagesUnreadable
 from workflows.people import Asked
 from workflows.progress import Account
+from workflows.steering import Steering
 
 R = TypeVar("R")
 
@@ -62,6 +63,8 @@ class Carried(BaseModel):
     """What the calls of each role came to so far."""
     asked: Asked = Asked()
     """The questions to people, and the calls that wait for them."""
+    steering: Steering = Steering()
+    """What people decided about the run, and what is left of its budget."""
     pages: PagesKept
     """Where the older pages of the ledger are."""
 

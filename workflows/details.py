@@ -55,6 +55,7 @@ def in_markdown(progress: Progress, questions: Sequence[Question] = ()) -> str:
         f"**{_plain(progress.headline())}**",
         *(f"**Waits:** {_plain(wait)}" for wait in progress.waits_for if wait not in asked),
         *questions_in_markdown(questions),
+        *(_plain(note) for note in progress.notes),
         progress.calls_in_words(),
         _scatters(progress),
         _working(progress),

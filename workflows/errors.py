@@ -60,6 +60,10 @@ class AnswerRefused(ChoreographyError):
     """An answer to a question of a run is none; says why, and what is open."""
 
 
+class BudgetExceeded(ChoreographyError):
+    """A run was to fail at the limit of its budget, and has reached it; says what was spent and done."""
+
+
 class CallFailed(ChoreographyError):
     """A call failed for good.
 

@@ -42,6 +42,7 @@ class Listed:
     cost_usd: float | None
     tokens: int
     failed_items: int
+    tags: Sequence[str]
 
     def attributes(self) -> dict[str, Any]:
         """Return it by search attribute; a cost that is unknown is none."""
@@ -52,6 +53,7 @@ class Listed:
             "CostUsd": self.cost_usd,
             "Tokens": self.tokens,
             "FailedItems": self.failed_items,
+            "Tags": self.tags,
         }
 
 

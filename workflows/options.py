@@ -7,16 +7,23 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from workflows.budget import Budget
 from workflows.errors import InputInvalid
+from workflows.steering import OnBudget
 
 MOST_INSTANCES = 10_000
 """Instances in a pool: their names are kept in memory, and are sent in one payload to who ends their conversations."""
 
 
+MOST_TAGS = 20
+
+Tag = Annotated[str, Field(pattern=r"^[^\s]+$", max_length=100)]
+
+
 class Options(BaseModel):
     """What whoever starts a run may decide.
 
-    `{"instances": {"coder": 5}, "models": {"coder": "anthropic/claude-sonnet-4-5"}}`
+    `{"instances": {"coder": 5}, "models": {"coder": "anthropic/claude-sonnet-4-5"}, "budget": {"usd": 2}}`
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -26,6 +33,15 @@ class Options(BaseModel):
     )
     models: dict[str, str] = Field(
         default={}, description="litellm model strings by role (coder) or method (Coder.implement_module)"
+    )
+
+    budget: Budget = Field(default=Budget(), description="Limits in usd, tokens, calls and hours")
+    on_budget: OnBudget = Field(default="pause", description="What the run does at a limit")
+    priority: Annotated[int, Field(ge=1, le=5)] | None = Field(
+        default=None, description="Which calls go first where calls queue up: 1 is the most urgent, 3 the usual"
+    )
+    tags: Annotated[list[Tag], Field(max_length=MOST_TAGS)] = Field(
+        default=[], description="Words by which to find the run again"
     )
 
     def model_of(self, role: str, method: str) -> str | None:

@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from temporalio import workflow
 
-from activities.contract import Approval, Resumption, Suspended, Usage, WantedApproval, explain
+from activities.contract import Approval, Resumption, Suspended, WantedApproval, explain
 from activities.progress import READABLE_BYTES
 from activities.transcript import shortened
 from workflows.errors import AnswerRefused
@@ -94,11 +94,6 @@ class People:
         return [question.waits() for question in self.questions]
 
     @property
-    def usage(self) -> Usage:
-        """What the calls that are put aside have used; at their ends they tell it themselves."""
-        return sum((aside.suspended.usage for aside in self._aside.values()), Usage())
-
-    @property
     def can_be_carried(self) -> bool:
         """Whether what waits is little enough for the run to continue as new before it was decided on."""
         return sum(_size(aside) for aside in self._aside.values()) <= MOST_CARRIED
@@ -156,7 +151,7 @@ class People:
         await asyncio.gather(
             *(decide_one(wanted) for wanted in aside.suspended.wants if wanted.tool_call not in aside.approvals)
         )
-        return Resumption(progress=aside.suspended.progress, approvals=aside.approvals)
+        return Resumption(progress=aside.suspended.progress, approvals=aside.approvals, used=aside.suspended.usage)
 
     def check(self, given: Sequence[Any]) -> tuple[str, str]:
         """Return the id of an open question and its answer as JSON.
@@ -269,6 +264,7 @@ class AsksPeople:
     """What a run has for its questions: a query that shows them, and an update that answers."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.people = People()
 
     def ask_again(self, before: Asked) -> None:

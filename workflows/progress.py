@@ -95,6 +95,7 @@ class Progress(BaseModel):
     failed_items: int
     last_failures: list[str]
     waits_for: list[str]
+    notes: list[str] = []
     roles: list[RoleProgress]
     usage: Usage
 

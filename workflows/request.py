@@ -13,8 +13,17 @@ from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue, RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError, is_cancelled_exception
 
-from activities.contract import PAYLOAD_LIMIT, Resumption, conversation_id, suspended_in
+from activities.contract import (
+    CALL_CANCELLED,
+    PAYLOAD_LIMIT,
+    Receipt,
+    Resumption,
+    Usage,
+    conversation_id,
+    suspended_in,
+)
 from activities.method import Method
+from activities.progress import Progress as AttemptProgress
 from workflows.board import Work
 from workflows.errors import TooLarge
 from workflows.ledger import Outcome
@@ -146,17 +155,41 @@ async def send(
                 ),
                 cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
                 summary=f"{instance} · {request.label}",
+                priority=run.priority,
             )
             data = reply.payload.data.decode()
+            call.receipt = _since(resumption, Receipt.model_validate_json(data))
             if suspended_in(data):
                 call.outcome = "cancelled"  # it is made again when people have decided
             return Outcome(data)
         except ActivityError as error:
-            if is_cancelled_exception(error):
+            call.receipt = _since(resumption, Receipt(usage=_used(error)))
+            if is_cancelled_exception(error) or _was_cancelled(error):
                 call.outcome = "cancelled"
                 return Outcome()
             call.outcome = "failed"
             return Outcome(error=_reason(error), cause=error)
+
+
+def _since(resumption: Resumption | None, receipt: Receipt) -> Receipt:
+    """Leave out what a call had used before it was put aside: it was told then."""
+    if resumption is not None and receipt.usage.model_calls:
+        receipt.usage -= resumption.used
+    return receipt
+
+
+def _used(error: ActivityError) -> Usage:
+    """Return what all attempts of a call that has failed have used, as far as a worker could tell."""
+    cause = error.cause
+    if isinstance(cause, ApplicationError) and cause.details:
+        return Usage.model_validate(cause.details[0])
+    if isinstance(cause, TimeoutError) and cause.last_heartbeat_details:
+        return AttemptProgress.read(cause.last_heartbeat_details[0]).usage
+    return Usage()
+
+
+def _was_cancelled(error: ActivityError) -> bool:
+    return isinstance(error.cause, ApplicationError) and error.cause.type == CALL_CANCELLED
 
 
 def _reason(error: ActivityError) -> tuple[str, str]:

@@ -7,16 +7,17 @@ import contextvars
 import json
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, NoReturn, TypeVar
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy, WorkflowIDReusePolicy
+from temporalio.common import Priority, RetryPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import is_cancelled_exception
 
-from activities.contract import CONVERSATION_KEEPER, KEEP_PAGE_ACTIVITY, PagesKept
+from activities.contract import CONVERSATION_KEEPER, KEEP_PAGE_ACTIVITY, PagesKept, Receipt
 from workflows.board import Board, Outcome, Report, Work
+from workflows.budget import Purse
 from workflows.continuation import Carried, taken_along, to_take_along
 from workflows.errors import LedgerFull, PathDiffers
 from workflows.ledger import Ledger
@@ -27,6 +28,8 @@ from workflows.pool import Pool
 from workflows.progress import Progress, tokens_of
 from workflows.queue_watch import QueueWatch
 from workflows.scope import inside
+from workflows.steering import Steered
+from workflows.window import Window
 
 CALLS_IN_FLIGHT = 45
 """Calls that one workflow has in the queues at a time. A default server fails a workflow task during which more than
@@ -60,9 +63,10 @@ class InFlight:
     """A call that is under way; whoever makes it notes how it ends, if not well."""
 
     outcome: Outcome = "done"
+    receipt: Receipt = field(default_factory=Receipt)
 
 
-class Run(AsksPeople):
+class Run(AsksPeople, Steered):
     """The base of every choreography's workflow."""
 
     def __init__(self) -> None:
@@ -72,6 +76,7 @@ class Run(AsksPeople):
         self.board = Board()
         self.listing = Listing(self.status, self._listed)
         self._queues = QueueWatch()
+        self._windows: dict[str, Window] = {}
         self._in_flight = asyncio.Semaphore(CALLS_IN_FLIGHT)
         self._under_way = 0
         self._ending = False
@@ -99,6 +104,7 @@ class Run(AsksPeople):
         if carried is not None:
             self._carried = carried
             self.board = Board(carried.accounts)
+            self.steering = carried.steering
             self.ledger = Ledger(carried.began, older + self._newer_pages)
             self.ask_again(carried.asked)
         self.ledger.keep_timers()
@@ -118,6 +124,7 @@ class Run(AsksPeople):
 
         Raises:
             PathDiffers: The program does not come to where it was when it continued as new.
+            BudgetExceeded: The budget is spent, and the run is to fail then.
         """
         if self._carried.conversations:
             await self.keep_conversations()
@@ -125,7 +132,12 @@ class Run(AsksPeople):
         telling = asyncio.create_task(self.ledger.tell(), context=contextvars.Context())
         try:
             await workflow.wait_condition(
-                lambda: doing.done() or self.ledger.difference is not None or self._may_continue()
+                lambda: (
+                    doing.done()
+                    or self.ledger.difference is not None
+                    or self.has_to_fail_for_its_budget
+                    or self._may_continue()
+                )
             )
         except asyncio.CancelledError:
             doing.cancel()
@@ -136,6 +148,8 @@ class Run(AsksPeople):
         if self.ledger.difference is not None:
             raise PathDiffers(self.ledger.difference)
         if not doing.done():
+            if self.has_to_fail_for_its_budget:
+                raise self.budget_exceeded()
             await self._continue(inputs)
         return doing.result()
 
@@ -146,6 +160,7 @@ class Run(AsksPeople):
             began=workflow.now().timestamp(),
             conversations=self._keeper is not None,
             accounts=self.board.accounts,
+            steering=self.steering,
             pages=PagesKept(workflow_id=self._carried.pages.workflow_id),
         )
         workflow.continue_as_new(args=to_take_along(carried, b"", inputs))
@@ -170,6 +185,7 @@ class Run(AsksPeople):
             "accounts": self.board.accounts,
             "pages": kept,
             "asked": self.people.carried(),
+            "steering": self.steering,
         }
         carried = self._carried.model_copy(update=changed)
         workflow.continue_as_new(args=to_take_along(carried, newer, inputs))
@@ -210,16 +226,17 @@ class Run(AsksPeople):
         told = self.board.progress(
             workflow.info().workflow_type, self.status(), self.waits(), {pool.role: len(pool) for pool in self.pools}
         )
-        told.usage += self.people.usage
+        told.notes = [*self.worth_knowing(), *([f"tags: {', '.join(self.options.tags)}"] if self.options.tags else [])]
         return told
 
     def status(self) -> str:
         """Say in words how the run is."""
-        return self.board.status(self.waits(), stuck=not self._queues.moves)
+        return self.board.status(self.waits(), paused=self.paused, stuck=not self._queues.moves)
 
     def waits(self) -> list[str]:
         """Say what the run waits for."""
-        return list(dict.fromkeys([*self._queues.waits(), *self.board.parts_wait_for(), *self.people.waits()]))
+        waits = [*self.held_because(), *self._queues.waits(), *self.board.parts_wait_for(), *self.people.waits()]
+        return list(dict.fromkeys(waits))
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -243,25 +260,45 @@ class Run(AsksPeople):
             cost_usd=usage.cost_usd,
             tokens=tokens_of(usage),
             failed_items=self.board.failed_items,
+            tags=self.options.tags,
+        )
+
+    @property
+    def priority(self) -> Priority:
+        """How the run's calls are to be dealt with where calls of several runs queue up: in turn with the others'."""
+        given = workflow.info().priority
+        return Priority(
+            priority_key=self.options.priority or given.priority_key,
+            fairness_key=given.fairness_key or workflow.info().first_execution_run_id,
+            fairness_weight=given.fairness_weight,
         )
 
     @asynccontextmanager
     async def calling(self, queue: str, work: Work) -> AsyncIterator[InFlight]:
         """Be in flight: wait for a place among the run's calls, and be watched and shown while it lasts."""
-        async with self._in_flight, self.busy():
+        window = self._windows.setdefault(queue, Window(CALLS_IN_FLIGHT))
+        async with window, self._in_flight, self.busy():
+            # In its place already: else a pause would come too late for those that wait for one.
+            await self.admit(work.method)
             number = self.board.call_begins(work, workflow.now())
             self._queues.begins(queue, number)
             call = InFlight()
             try:
                 yield call
             except (Exception, asyncio.CancelledError) as error:  # a run that the collector closes can do nothing
-                self._end_call(queue, number, "failed" if isinstance(error, Exception) else "cancelled")
+                call.outcome = "failed" if isinstance(error, Exception) else "cancelled"
+                self._end_call(queue, number, work, call)
                 raise
-            self._end_call(queue, number, call.outcome)
+            self._end_call(queue, number, work, call)
 
-    def _end_call(self, queue: str, number: int, outcome: Outcome) -> None:
-        self._queues.ends(queue, number, answered=outcome == "done")
-        self.board.call_ends(number, outcome)
+    def _end_call(self, queue: str, number: int, work: Work, call: InFlight) -> None:
+        done = call.outcome == "done"
+        if done:
+            self._windows[queue].observe(call.receipt.waited_s, call.receipt.took_s)
+        self._queues.ends(queue, number, answered=done)
+        self.board.call_ends(number, call.outcome)
+        self.board.used(work.role, call.receipt.usage)
+        self.settle(work.method, call.receipt.usage, well=done)
 
     @asynccontextmanager
     async def busy(self) -> AsyncIterator[None]:
@@ -281,13 +318,15 @@ class Run(AsksPeople):
         self._shard_results.setdefault(step, []).append(packed)
 
     @workflow.signal(description="How far a shard is.")
-    def shard_reports(self, step: str, shard: str, report: Report) -> None:
+    def shard_reports(self, step: str, shard: str, report: Report, purse: Purse) -> None:
         """Note how far a shard of a scatter is."""
         self.board.hears(step, shard, report)
+        self.part_reports(shard, purse)
 
     def shard_ended(self, step: str, shard: str) -> bytes:
         """Return the results that a shard has sent, and forget what it reported."""
         self.board.part_ends(step, shard)
+        self.end_part(shard)
         return b"".join(self._shard_results.pop(shard, ()))
 
     async def _not_when_ending(self) -> None:

@@ -14,11 +14,13 @@ from typing import Any
 
 from pydantic import BaseModel
 from temporalio import workflow
+from temporalio.exceptions import FailureError
 
-from activities.contract import SHARD, CallReply
+from activities.contract import SHARD, Usage
 from activities.errors import was_cancelled
 from workflows.request import Request, Service, send
 from workflows.run import Run
+from workflows.steering import Steering
 from workflows.together import together
 
 RESULT_BYTES = 1_000_000
@@ -69,20 +71,29 @@ class Shard(Run):
         self._kept: list[list[Any]] = []
         self._kept_bytes = 0
         self._bytes = 0
+        self._order: ShardOrder
 
     @workflow.run
-    async def run(self, order: ShardOrder, requests: bytes) -> bytes:
+    async def run(self, order: ShardOrder, requests: bytes, steering: Steering) -> bytes:
         """Make the calls; return what came back, packed. What is missing there has not been begun.
 
         Args:
             order: What to do.
             requests: Number of the service, step, label and arguments of each, packed.
+            steering: Its share of the budget, and whether the run is paused.
         """
+        self._order, self.steering = order, steering
         todo = enumerate(unpack(requests))
         reporting = asyncio.create_task(self._report_now_and_then(order))
-        with suppress(_Enough):
-            await together([self._line(order, instance, todo) for instance in order.instances])
+        try:
+            with suppress(_Enough):
+                await together([self._line(order, instance, todo) for instance in order.instances])
+        except asyncio.CancelledError:
+            with suppress(FailureError):  # the run may have ended
+                await asyncio.shield(asyncio.ensure_future(self._report(order)))
+            raise
         reporting.cancel()
+        await self._report(order)
         return pack(self._kept)
 
     async def keep_conversations(self) -> None:
@@ -100,10 +111,7 @@ class Shard(Run):
             if outcome.data is None and outcome.error is None:
                 raise asyncio.CancelledError
             await self._keep(order.step, [number, instance, outcome.data, outcome.error])
-            if outcome.data is not None:
-                usage = CallReply[Any].model_validate_json(outcome.data).usage
-                self.board.used(order.services[service].role, usage)
-            elif order.stop_at_error:
+            if outcome.error is not None and order.stop_at_error:
                 raise _Enough
             if was_cancelled():
                 raise asyncio.CancelledError
@@ -125,8 +133,39 @@ class Shard(Run):
         while True:
             await workflow.sleep(pause)
             pause *= 1.1
-            report = self.board.report(self.waits())
-            await self._run_of_this().signal("shard_reports", args=[order.scatter, order.step, report])
+            await self._report(order)
+
+    async def _report(self, order: ShardOrder) -> None:
+        about = [order.scatter, order.step, self.board.report(self.waits()), self.steering.purse]
+        await self._run_of_this().signal("shard_reports", args=about)
+
+    def held_because(self) -> list[str]:
+        """Say nothing of it: the run does."""
+        return []
+
+    def _warn(self, warnings: list[str]) -> None:
+        """Warn of nothing: the run does."""
+
+    def settle(self, method: str, usage: Usage, *, well: bool) -> None:
+        """Charge a call; if others wait, the run is to hear of what this one has left."""
+        self._asked = False
+        super().settle(method, usage, well=well)
+
+    def _look(self) -> None:
+        """Ask the run for more, where the share has no room for a call that waits."""
+        purse, now = self.steering.purse, workflow.now()
+        wanting = [method for method, count in self._waiting.items() if count and purse.is_short(method, now)]
+        if not wanting or self._asked or self.steering.paused_at is not None:
+            return
+        self._asked = True
+        self._asks += 1
+        purse.give_back(now)
+        held = purse.model_copy(deep=True)
+        run = self._run_of_this()
+        # So that the run can show the usage that it says is spent.
+        report = self.board.report(self.waits())
+        self._messages.send(run, "shard_reports", self._order.scatter, self._order.step, report, held)
+        self._messages.send(run, "part_wants", self._order.step, self._asks, wanting[0], held)
 
     def _run_of_this(self) -> workflow.ExternalWorkflowHandle[Any]:
         parent = workflow.info().parent

@@ -19,7 +19,7 @@ from temporalio import workflow
 from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import ChildWorkflowError, is_cancelled_exception
 
-from activities.contract import SHARD
+from activities.contract import SHARD, Receipt
 from activities.person import asks_people
 from workflows.board import Outcome as HowItEnded
 from workflows.board import ScatterOnBoard
@@ -174,7 +174,8 @@ class Sharding:
             try:
                 last = await workflow.execute_child_workflow(
                     SHARD,
-                    args=[order, requests],
+                    args=[order, requests, run.begin_part(order.step, self._part_of_budget())],
+                    priority=run.priority,
                     id=f"{workflow.info().workflow_id}/{order.step}",
                     result_type=bytes,
                     parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
@@ -189,6 +190,11 @@ class Sharding:
                 return Outcome(error=("ShardFailed", f"{error.workflow_id}: {error.cause or error}"), cause=error)
             return Outcome(gzip.decompress(run.shard_ended(order.scatter, order.step) + last).decode())
 
+    def _part_of_budget(self) -> float:
+        """Return the share of what is left that a shard gets, of as many as work side by side."""
+        others = len(self._run.steering.purse.parts)
+        return 1 / max(1, self._lines - others)
+
     def _take(
         self,
         outcome: Outcome,
@@ -198,6 +204,7 @@ class Sharding:
     ) -> None:
         """Put results into their places, and what was not begun back to what is to be done."""
         indices = list(calls)
+        results: list[Any]
         if outcome.data is None:
             results = [(number, instances[0], None, outcome.error) for number in range(len(indices))]
         else:
@@ -211,9 +218,11 @@ class Sharding:
             self._shown.counts(how)
             if not outcome.past:
                 self._run.board.counts(call.pool.role, how)
+                if data is not None:
+                    self._run.board.used(call.pool.role, Receipt.model_validate_json(data).usage)
             try:
                 result = Outcome(data, error, outcome.cause, outcome.past)
-                self.results[index] = call.result(self._run, result, instance)
+                self.results[index] = call.result(result, instance)
             except CallFailed as failure:
                 self._run.board.item_fails(f"{label(self._items[index])}: {failure}")
                 self.results[index] = failed(index, instance, failure)

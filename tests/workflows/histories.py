@@ -7,7 +7,13 @@ from typing import Any, NamedTuple
 import pytest
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
-from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowHistory
+from temporalio.client import (
+    Client,
+    WorkflowFailureError,
+    WorkflowHandle,
+    WorkflowHistory,
+    WorkflowUpdateFailedError,
+)
 from temporalio.exceptions import ApplicationError
 
 from activities.converter import data_converter
@@ -40,6 +46,14 @@ async def failure_of(handle: Handle) -> ApplicationError:
 async def message_of(handle: Handle) -> str:
     """Return the message of the error that a run ended with."""
     return (await failure_of(handle)).message
+
+
+async def refusal_of(handle: Handle, update: str, *inputs: Any) -> str:
+    """Return why a run does not take an update."""
+    with pytest.raises(WorkflowUpdateFailedError) as refused:
+        await handle.execute_update(update, args=inputs)
+    assert isinstance(refused.value.cause, ApplicationError)
+    return refused.value.cause.message
 
 
 async def events(handle: Handle) -> list[HistoryEvent]:

@@ -89,8 +89,8 @@ async def test_a_run_is_listed_with_what_it_is_and_has_used(runs_there: Runs) ->
         "Choreography": "spend_all",
         "RunStatus": "done",
         "Roles": ["spender"],
-        "CostUsd": 6.5,
-        "Tokens": 200,
+        "CostUsd": 5.5,
+        "Tokens": 300,
         "FailedItems": 1,
     }
     assert await count(run, EventType.EVENT_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES) == 2
