@@ -166,7 +166,7 @@ class Steered:
     def _serve_parts(self) -> None:
         purse = self.steering.purse
         for part, method in list(self._wanting.items()):
-            if purse.allot_more(part, method, workflow.now()):
+            if purse.allot_more(part, method, workflow.now()) is not None:  # no limits are a share too
                 del self._wanting[part]
                 self._tell_share(part)
 
