@@ -214,17 +214,17 @@ async def _perform(run: Run, choreography: Choreography[Any, Any], payloads: Seq
         given = run.take_up(payloads)
         inputs, run.options = choreography.decode(given)
         run.under(run.options.budget, run.options.on_budget)
-        value = await run.perform(_program(run, choreography, inputs), given)
+        roles = choreography.cast(run.options)
+        run.pools = [pool_of(role) for role in roles.values()]
+        value = await run.perform(_program(run, choreography, {**inputs, **roles}), given)
         if isinstance(value, Continuation):
             run.begin_afresh(choreography.encode_inputs(value, run.options))
         return choreography.encode(value)
 
 
-async def _program(run: Run, choreography: Choreography[Any, R], inputs: dict[str, Any]) -> R:
+async def _program(run: Run, choreography: Choreography[Any, R], arguments: dict[str, Any]) -> R:
     with _failing_readably(choreography), inside(Scope(run.first_step)):
-        roles = choreography.cast(run.options)
-        run.pools = [pool_of(role) for role in roles.values()]
-        return await choreography.function(**inputs, **roles)
+        return await choreography.function(**arguments)
 
 
 @contextmanager

@@ -7,11 +7,13 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 from temporalio import workflow
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import CancelledError
 
 import workflows.run
+from activities import Agent, task
 from tests.conftest import Runs
 from tests.workflows.crew import Worker, diary
 from tests.workflows.histories import failure_of, histories
@@ -73,8 +75,8 @@ async def races(seed: int, worker: Worker, other: Worker) -> int:
         racing: list[asyncio.Future[Any]] = [asyncio.ensure_future(other.work(f"{item}c", 0.03 * slow[item][3]))]
         racing.append(asyncio.ensure_future(asyncio.sleep(0.04 * slow[item][4])))
         done, pending = await workflow.wait(racing, return_when=asyncio.FIRST_COMPLETED)
-        for task in pending:
-            task.cancel()
+        for late in pending:
+            late.cancel()
         if slow[item][5] > 0.5:
             await w.double(len(done))
         assert first == await asyncio.wait_for(w.work(f"{item}d", 0.0), 30)
@@ -258,6 +260,47 @@ async def test_continue_with_names_an_input_that_there_is_not(runs: Runs) -> Non
 async def test_without_a_server_continue_with_can_be_compared() -> None:
     result: Any = await wrong_inputs(2, Worker())
     assert result == continue_with(1, colour="green")
+
+
+# What belongs to the run, whatever it continues as
+
+
+class Count(BaseModel):
+    """How often somebody counted."""
+
+    counted: int = 0
+
+
+class Counter(Agent):
+    """Remembers how often it counted."""
+
+    state: Count = Count()
+
+    @task
+    async def count(self) -> int:
+        """Count one more."""
+        self.state.counted += 1
+        return self.state.counted
+
+
+@choreography(worker=2)
+async def count_before_and_after(rounds: int, counter: Counter, worker: Worker) -> list[int]:
+    """Count, do much else, and count again if there is more to do."""
+    counted = [await counter.count()]
+    for n in range(20):
+        await worker.double(n)
+    if rounds % 2:
+        counted.append(await counter.count())
+    return continue_with(rounds - 2) if rounds > 2 else counted
+
+
+@pytest.mark.parametrize(("rounds", "counted"), [(1, [1, 2]), (2, [1]), (3, [3, 4]), (4, [2])])
+async def test_conversations_go_on_and_end_with_the_run(runs: Runs, rounds: int, counted: list[int]) -> None:
+    run = await runs.start(count_before_and_after, rounds)
+    assert await run.result() == counted
+    assert len(await lengths(runs.client, run)) > 2
+    async with asyncio.timeout(20):
+        assert "entries" in await runs.client.get_workflow_handle(f"{run.id}/counter-1").result()
 
 
 # Where there is much to remember
