@@ -294,7 +294,7 @@ class Run(AsksPeople, Steered):
     def _end_call(self, queue: str, number: int, work: Work, call: InFlight) -> None:
         done = call.outcome == "done"
         if done:
-            self._windows[queue].observe(call.receipt.waited_s, call.receipt.took_s)
+            self._windows[queue].observe(call.receipt.waited_s, call.receipt.took_s, workflow.now().timestamp())
         self._queues.ends(queue, number, answered=done)
         self.board.call_ends(number, call.outcome)
         self.board.used(work.role, call.receipt.usage)

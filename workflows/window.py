@@ -1,7 +1,8 @@
 """How many calls a run has in a task queue at a time: enough to keep its workers busy, and few enough to be fair.
 
-Who comes later stands behind what is in the queue already, on a server that knows nothing of fairness. So a run that
-finds its calls waiting longer than they take sends fewer, until about as many wait as are being worked on.
+Who comes later stands behind what is in the queue already, on a server that knows nothing of fairness. So a run whose
+calls wait longer than they take has only as many in the queue as end in twice the time that one takes: about as many
+wait, then, as are being worked on.
 """
 
 from __future__ import annotations
@@ -15,6 +16,10 @@ LEAST = 2
 
 PATIENCE_S = 0.5
 """Seconds that a call may wait however little it takes: a busy server needs them to hand it on."""
+
+
+_FEWEST = 8
+"""Calls that have to have ended before anything is concluded from their pace."""
 
 
 class Window:
@@ -33,6 +38,8 @@ class Window:
         self.size = float(most)
         self._most = most
         self._taken = 0
+        self._took = 0.0
+        self._ended: deque[float] = deque(maxlen=max(most, _FEWEST))
         self._line: deque[asyncio.Future[None]] = deque()
 
     async def __aenter__(self) -> None:
@@ -56,18 +63,33 @@ class Window:
         if kind is not GeneratorExit:  # a run that the collector closes can do nothing
             self._give_back()
 
-    def observe(self, waited: float, took: float) -> None:
+    def observe(self, waited: float, took: float, now: float) -> None:
         """Learn from a call that has ended.
 
         Args:
             waited: Seconds that it was in the queue.
             took: Seconds that it ran.
+            now: The time, in seconds.
         """
-        patience = max(took, PATIENCE_S)
-        right = self.size * 2 * patience / (waited + patience)
-        # Each call is one voice among those in flight, so that one that is odd moves little.
+        self._ended.append(now)
+        self._took += (took - self._took) / min(len(self._ended), self.size)
+        patience = max(self._took, PATIENCE_S)
+        if self._line or waited > patience:  # else the run is held by something else
+            self._learn(patience)
+            self._hand_out()
+
+    def _learn(self, patience: float) -> None:
+        """Take a step towards the right size.
+
+        It follows from the pace at which calls end, and not from how long they waited: that tells of the size that the
+        window had a while ago, and following it would swing.
+        """
+        lately = min(len(self._ended), max(_FEWEST, int(self.size)))
+        seconds = self._ended[-1] - self._ended[-lately]
+        if lately < _FEWEST or seconds <= 0:
+            return
+        right = (lately - 1) / seconds * (self._took + patience)
         self.size = min(max(self.size + (right - self.size) / self.size, LEAST), self._most)
-        self._hand_out()
 
     def _give_back(self) -> None:
         self._taken -= 1
