@@ -183,12 +183,9 @@ class Board:
         """Write down how a call ended."""
         work, _ = self._working.pop(number)
         self._working_in[work.role] -= 1
-        self.counts(work.role, outcome)
-
-    def counts(self, role: str, outcome: Outcome) -> None:
-        """Add a call that has ended to its role's account."""
-        self.accounts[role].calls_done += outcome == "done"
-        self.accounts[role].calls_failed += outcome == "failed"
+        account = self.accounts[work.role]
+        account.calls_done += outcome == "done"
+        account.calls_failed += outcome == "failed"
 
     def used(self, role: str, usage: Usage) -> None:
         """Add what a call used to its role's account."""
@@ -270,8 +267,10 @@ class Board:
             scatter.reports[part] = report.items
 
     def part_ends(self, step: str, part: str) -> None:
-        """Forget what a part of a scatter told; what came out of it is counted call by call."""
-        self._reports.pop(part, None)
+        """Take over what the calls of a part came to, by its last report; items are counted one by one."""
+        if report := self._reports.pop(part, None):
+            for role, account in report.accounts.items():
+                self.accounts[role] += account
         if scatter := self._scatters.get(step):
             scatter.reports.pop(part, None)
 

@@ -142,7 +142,8 @@ class Call(Generic[R]):
             inquiry = Inquiry.of_call(self.name, self.method, dict(self.arguments), step=self.step, person=instance)
             return inquiry.digest.encode(), lambda: ask(run, self.method, inquiry)
         service, request = self.service(run), self._request(instance)
-        return request.message(service, instance), lambda: send_until_done(run, service, request, instance)
+        message = request.message(service, instance)
+        return message, lambda: send_until_done(run, service, request, instance, message)
 
     def service(self, run: Run) -> Service:
         """Return what this call has in common with others of the same method by the same role."""

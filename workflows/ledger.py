@@ -11,8 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-import gzip
-import json
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 
 from activities.contract import BREATHE_ACTIVITY
+from workflows.packing import pack, unpack
 from workflows.scope import in_the_program
 
 BREATH_EVERY = 200
@@ -161,11 +160,7 @@ class Ledger:
 
     def page(self) -> bytes:
         """Return what was told since this run began."""
-        lines = [
-            json.dumps([round(h.at, 3), *h.step, h.outcome.data, h.outcome.error], separators=(",", ":"))
-            for h in self._written
-        ]
-        return gzip.compress("".join(f"{line}\n" for line in lines).encode(), mtime=0)
+        return pack([round(h.at, 3), *h.step, h.outcome.data, h.outcome.error] for h in self._written)
 
     def keep_timers(self) -> None:
         """Make what the program sleeps, and its timeouts, happenings like others."""
@@ -284,7 +279,5 @@ async def _breathe() -> None:
 
 
 def _read(pages: bytes) -> Iterator[Happening]:
-    if pages:
-        for line in gzip.decompress(pages).splitlines():
-            at, id, what, digest, data, error = json.loads(line)
-            yield Happening(at, Step(id, what, digest), Outcome(data, tuple(error) if error else None, past=True))
+    for at, id, what, digest, data, error in unpack(pages):
+        yield Happening(at, Step(id, what, digest), Outcome(data, tuple(error) if error else None, past=True))

@@ -122,7 +122,12 @@ _ENVELOPE = 4_000
 
 
 async def send(
-    run: Run, service: Service, request: Request, instance: str, resumption: Resumption | None = None
+    run: Run,
+    service: Service,
+    request: Request,
+    instance: str,
+    message: bytes,
+    resumption: Resumption | None = None,
 ) -> Outcome:
     """Have a worker do what is requested, as soon as the run has room for a call.
 
@@ -131,13 +136,13 @@ async def send(
         service: What is to be done.
         request: On what.
         instance: By whom.
+        message: The request's message to this instance, with the resumption if there is one.
         resumption: Where a call goes on that was put aside.
     """
     work = Work(request.step, service.role, instance, service.name, request.label)
     async with run.calling(service.queue, work) as call:
         if service.conversations is not None:
             await run.keep_conversations()
-        message = request.message(service, instance, resumption)
         await run.room_for(len(message))
         try:
             reply: RawValue = await workflow.execute_activity(

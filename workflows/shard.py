@@ -6,9 +6,7 @@ It is a child of the run, gets bare calls as data and some instances to make the
 from __future__ import annotations
 
 import asyncio
-import gzip
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -18,6 +16,8 @@ from temporalio.exceptions import FailureError
 
 from activities.contract import SHARD, Usage
 from activities.errors import was_cancelled
+from workflows.budget import Purse
+from workflows.packing import pack, unpack
 from workflows.request import Request, Service, send
 from workflows.run import Run
 from workflows.steering import Steering
@@ -51,17 +51,6 @@ class ShardOrder(BaseModel):
     stop_at_error: bool
 
 
-def pack(lines: Iterable[object]) -> bytes:
-    """Write JSON lines, compressed."""
-    text = "".join(f"{json.dumps(line, separators=(',', ':'))}\n" for line in lines)
-    return gzip.compress(text.encode(), mtime=0)
-
-
-def unpack(packed: bytes) -> Iterator[list[Any]]:
-    """Read what `pack` has written, also several of them in one."""
-    return map(json.loads, gzip.decompress(packed).splitlines()) if packed else iter(())
-
-
 @workflow.defn(name=SHARD, sandboxed=False)
 class Shard(Run):
     """Makes a part of the calls of a scatter."""
@@ -84,16 +73,16 @@ class Shard(Run):
         """
         self._order, self.steering = order, steering
         todo = enumerate(unpack(requests))
-        reporting = asyncio.create_task(self._report_now_and_then(order))
+        reporting = asyncio.create_task(self._report_now_and_then())
         try:
             with suppress(_Enough):
-                await together([self._line(order, instance, todo) for instance in order.instances])
+                await together([self._line(instance, todo) for instance in order.instances])
         except asyncio.CancelledError:
             with suppress(FailureError):  # the run may have ended
-                await asyncio.shield(asyncio.ensure_future(self._report(order)))
+                await asyncio.shield(asyncio.ensure_future(self._report()))
             raise
         reporting.cancel()
-        await self._report(order)
+        await self._report()
         return pack(self._kept)
 
     async def keep_conversations(self) -> None:
@@ -105,12 +94,14 @@ class Shard(Run):
 
     is_too_long = is_long
 
-    async def _line(self, order: ShardOrder, instance: str, todo: Iterator[tuple[int, list[Any]]]) -> None:
+    async def _line(self, instance: str, todo: Iterator[tuple[int, list[Any]]]) -> None:
+        order = self._order
         for number, (service, *request) in todo:
-            outcome = await send(self, order.services[service], Request(*request), instance)
+            kind, asked = order.services[service], Request(*request)
+            outcome = await send(self, kind, asked, instance, asked.message(kind, instance))
             if outcome.data is None and outcome.error is None:
                 raise asyncio.CancelledError
-            await self._keep(order.step, [number, instance, outcome.data, outcome.error])
+            await self._keep([number, instance, outcome.data, outcome.error])
             if outcome.error is not None and order.stop_at_error:
                 raise _Enough
             if was_cancelled():
@@ -118,26 +109,28 @@ class Shard(Run):
             if self._bytes > ENOUGH_RESULT_BYTES:
                 return
 
-    async def _keep(self, step: str, result: list[Any]) -> None:
+    async def _keep(self, result: list[Any]) -> None:
         data = result[2] or ""
         if self._kept and self._kept_bytes + len(data) > RESULT_BYTES:
             packed = pack(self._kept)
             self._kept, self._kept_bytes = [], 0
-            await self._run_of_this().signal("shard_results", args=[step, packed])
+            await self._run_of_this().signal("shard_results", args=[self._order.step, packed])
         self._kept.append(result)
         self._kept_bytes += len(data)
         self._bytes += len(data)
 
-    async def _report_now_and_then(self, order: ShardOrder) -> None:
+    async def _report_now_and_then(self) -> None:
         pause = _FIRST_REPORT_S
         while True:
             await workflow.sleep(pause)
             pause *= 1.1
-            await self._report(order)
+            await self._report()
 
-    async def _report(self, order: ShardOrder) -> None:
-        about = [order.scatter, order.step, self.board.report(self.waits()), self.steering.purse]
-        await self._run_of_this().signal("shard_reports", args=about)
+    async def _report(self) -> None:
+        await self._run_of_this().signal("shard_reports", args=self._how_far(self.steering.purse))
+
+    def _how_far(self, purse: Purse) -> list[Any]:
+        return [self._order.scatter, self._order.step, self.board.report(self.waits()), purse]
 
     def held_because(self) -> list[str]:
         """Say nothing of it: the run does."""
@@ -163,8 +156,7 @@ class Shard(Run):
         held = purse.model_copy(deep=True)
         run = self._run_of_this()
         # So that the run can show the usage that it says is spent.
-        report = self.board.report(self.waits())
-        self._messages.send(run, "shard_reports", self._order.scatter, self._order.step, report, held)
+        self._messages.send(run, "shard_reports", *self._how_far(held))
         self._messages.send(run, "part_wants", self._order.step, self._asks, wanting[0], held)
 
     def _run_of_this(self) -> workflow.ExternalWorkflowHandle[Any]:

@@ -1,15 +1,13 @@
 """How a large scatter is divided over child workflows, and put together again.
 
 It can be where the body returns a bare call, which is data, does not ask which instance makes it, and does not wait for
-people, who are asked on the run itself. Each line of
-shards holds a share of the pool and draws from the same items, so that none waits for another.
+people, who are asked on the run itself. Each line of shards holds a share of the pool and draws from the same items, so
+that none waits for another.
 """
 
 from __future__ import annotations
 
-import gzip
 import inspect
-import json
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -19,18 +17,19 @@ from temporalio import workflow
 from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import ChildWorkflowError, is_cancelled_exception
 
-from activities.contract import SHARD, Receipt
+from activities.contract import SHARD
 from activities.person import asks_people
 from workflows.board import Outcome as HowItEnded
 from workflows.board import ScatterOnBoard
 from workflows.call import Call, label
 from workflows.errors import CallFailed
 from workflows.ledger import Outcome, Step
+from workflows.packing import pack, text_of, values_in
 from workflows.request import Request
 from workflows.role import AsksForName, Role, any_instance, pool_of
 from workflows.run import CALLS_IN_FLIGHT, Run
 from workflows.scope import Scope, inside
-from workflows.shard import ShardOrder, pack
+from workflows.shard import ShardOrder
 from workflows.together import together
 
 SHARD_FROM = 500
@@ -188,7 +187,7 @@ class Sharding:
                 if is_cancelled_exception(error):
                     return Outcome()
                 return Outcome(error=("ShardFailed", f"{error.workflow_id}: {error.cause or error}"), cause=error)
-            return Outcome(gzip.decompress(run.shard_ended(order.scatter, order.step) + last).decode())
+            return Outcome(text_of(run.shard_ended(order.scatter, order.step) + last))
 
     def _part_of_budget(self) -> float:
         """Return the share of what is left that a shard gets, of as many as work side by side."""
@@ -208,7 +207,7 @@ class Sharding:
         if outcome.data is None:
             results = [(number, instances[0], None, outcome.error) for number in range(len(indices))]
         else:
-            results = [json.loads(line) for line in outcome.data.splitlines()]
+            results = list(values_in(outcome.data))
         left = dict.fromkeys(indices)
         for number, instance, data, error in sorted(results):
             index = indices[number]
@@ -216,10 +215,6 @@ class Sharding:
             call, _ = calls[index]
             how: HowItEnded = "failed" if data is None else "done"
             self._shown.counts(how)
-            if not outcome.past:
-                self._run.board.counts(call.pool.role, how)
-                if data is not None:
-                    self._run.board.used(call.pool.role, Receipt.model_validate_json(data).usage)
             try:
                 result = Outcome(data, error, outcome.cause, outcome.past)
                 self.results[index] = call.result(result, instance)

@@ -3,7 +3,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -34,6 +35,16 @@ def short_histories(monkeypatch: pytest.MonkeyPatch) -> None:
 async def lengths(client: Client, run: WorkflowHandle[Any, Any]) -> list[int]:
     """Return how many events each of them has."""
     return [len(history.events) for history in await histories(client, run)]
+
+
+@contextmanager
+def open_gate(name: str) -> Iterator[None]:
+    """Let the runs of this test find a gate open that others find shut."""
+    diary.gate(name).set()
+    try:
+        yield
+    finally:
+        diary.gate(name).clear()
 
 
 async def continued(client: Client, run: WorkflowHandle[Any, Any], times: int) -> None:
@@ -184,11 +195,8 @@ async def endless(worker: Worker) -> None:
 async def test_another_path_fails_the_run_and_tells_where(runs: Runs) -> None:
     run = await runs.start(endless)
     await continued(runs.client, run, 1)
-    diary.gate("another path").set()
-    try:
+    with open_gate("another path"):
         failure = await failure_of(run)
-    finally:
-        diary.gate("another path").clear()
     assert failure.type == "PathDiffers"
     assert "Step 5: expected Worker.double by worker-1 (5), found Worker.work by worker-1 (other 5)" in failure.message
 
@@ -214,11 +222,8 @@ async def shorter_and_shorter(length: int, worker: Worker) -> int:
 async def test_a_program_that_ends_before_it_comes_to_where_it_was_fails(runs: Runs) -> None:
     run = await runs.start(shorter_and_shorter, 10_000)
     await continued(runs.client, run, 1)
-    diary.gate("the short way").set()
-    try:
+    with open_gate("the short way"):
         failure = await failure_of(run)
-    finally:
-        diary.gate("the short way").clear()
     assert failure.type == "PathDiffers"
     assert "Step 2: expected Worker.double by worker-1 (1), found the program ended before that" in failure.message
 
