@@ -15,21 +15,16 @@ import asyncio
 import os
 import statistics
 import sys
-import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from temporalio.client import Client, WorkflowHandle
 
 from activities import Agent, task
 from activities.contract import CHOREOGRAPHY_QUEUE
-from activities.converter import data_converter
-from console import guarded
-from console.dev_server import DevServer
+from bench.site import site
 from workflows import choreography, scatter
 
 ITEMS, FEW = 5_000, 20
@@ -39,6 +34,8 @@ BOUNDS = {False: 5.0, True: 3.0}
 """Times its time alone that a small run may take: on a server as it comes, and on one with fairness."""
 
 REPEATS = 3
+
+_WORKER = ("worker.py", "--bare", "--module", "bench.fairness", "--grace", "0")
 
 
 class Hand(Agent):
@@ -117,32 +114,17 @@ async def start(client: Client, items: int, instances: int, seconds: float) -> W
     )
 
 
-@contextmanager
-def worker(server: DevServer, slots: int) -> Iterator[None]:
-    """Serve the choreography in a process, and the calls in another one."""
-    environment = {**os.environ, "TEMPORAL_ADDRESS": server.address}
-    command = [sys.executable, "worker.py", "--bare", "--module", "bench.fairness", "--grace", "0"]
-    root = Path(__file__).parent.parent
-    with tempfile.TemporaryFile() as log:
-        parts = (["--serve", "choreography"], ["--serve", "Hand", "--concurrency", str(slots)])
-        processes = [guarded.start([*command, *part], log, cwd=root, environment=environment) for part in parts]
-        try:
-            yield
-        finally:
-            for process in processes:
-                guarded.end(process)
-
-
 async def main(slots: Sequence[int], seconds: float) -> int:
     """Measure all cases; return the exit code."""
     print(f"{'server':>12} {'slots':>6} {'instances':>10} {'alone/s':>8} {'behind/s':>8} {'ratio':>6} {'bound':>6}")
     cases = []
     for fair in (False, True):
         for number in slots:
-            with DevServer.start(ui=False, tuned=fair) as server, worker(server, number):
-                client = await Client.connect(server.address, data_converter=data_converter)
+            async with site(tuned=fair) as here:
+                await here.program(*_WORKER, "--serve", "choreography")
+                await here.program(*_WORKER, "--serve", "Hand", "--concurrency", str(number))
                 for instances in (FEW, 4):
-                    cases.append(await measure(client, fair, number, instances, seconds))
+                    cases.append(await measure(here.client, fair, number, instances, seconds))
                     print(cases[-1], flush=True)
     return int(not all(case.ok for case in cases))
 

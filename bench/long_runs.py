@@ -13,19 +13,14 @@ import asyncio
 import os
 import subprocess
 import sys
-import tempfile
 import time
-from collections import Counter
 from pathlib import Path
-from typing import Any
-
-from temporalio.client import WorkflowHandle
 
 from activities import Agent, task
 from activities.contract import CHOREOGRAPHY_QUEUE
-from console.dev_server import DevServer
+from bench.histories import history_of
+from bench.site import Site, site
 from workflows import choreography, continue_with
-from workflows.serving import open_client
 
 LEDGER = "LONG_RUNS_LEDGER"
 
@@ -64,67 +59,52 @@ async def endless_loop(rounds: int, every: int, clerk: Clerk, done: int = 0, tot
     return continue_with(rounds, every, done=done + every, total=total)
 
 
-def start_worker(address: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "worker.py", "--bare", "--module", "bench.long_runs", "--log-level", "error"],
-        env={**os.environ, "TEMPORAL_ADDRESS": address},
-        stdout=subprocess.DEVNULL,
-    )
-
-
-async def chain(handle: WorkflowHandle[Any, Any], client: Any) -> list[int]:
-    """Return the events of each history that a run consists of."""
-    found = []
-    run_id = handle.first_execution_run_id
-    while run_id:
-        described = await client.get_workflow_handle(handle.id, run_id=run_id).describe()
-        found.append(described.history_length)
-        history = await client.get_workflow_handle(handle.id, run_id=run_id).fetch_history()
-        run_id = history.events[-1].workflow_execution_continued_as_new_event_attributes.new_execution_run_id
-    return found
-
-
-async def measure(server: DevServer, ledger: Path, choreography: str, rounds: int, *more: int) -> bool:
+async def measure(here: Site, ledger: Path, choreography: str, rounds: int, *more: int) -> bool:
     """Run a loop while one of two workers is killed; return whether all went right."""
-    client = await open_client(target_host=server.address)
-    workers = [start_worker(server.address) for _ in range(2)]
-    try:
-        began = time.monotonic()
-        handle = await client.start_workflow(
-            choreography, args=[rounds, *more], id=choreography, task_queue=CHOREOGRAPHY_QUEUE
-        )
-        while sum(1 for line in ledger.open() if line.startswith(f"{choreography} ")) < 3 * rounds / 2:
-            await asyncio.sleep(1)
-        workers[0].kill()
-        workers[0].wait()
-        workers[0] = start_worker(server.address)
-        total = await handle.result()
-        seconds = time.monotonic() - began
-    finally:
-        for worker in workers:
-            worker.terminate()
-            worker.wait()
-    lengths = await chain(handle, client)
-    calls = Counter(line.strip() for line in ledger.open() if line.startswith(f"{choreography} "))
-    repeated = sum(calls.values()) - 3 * rounds
+    workers = [await _worker(here, ledger) for _ in range(2)]
+    began = time.monotonic()
+    handle = await here.client.start_workflow(
+        choreography, args=[rounds, *more], id=choreography, task_queue=CHOREOGRAPHY_QUEUE
+    )
+    while len(_calls(ledger, choreography)) < 3 * rounds / 2:
+        await asyncio.sleep(1)
+    workers[0].kill()
+    await _worker(here, ledger)
+    total = await handle.result()
+    seconds = time.monotonic() - began
+    history = await history_of(here.client, choreography)
+    repeated = len(_calls(ledger, choreography)) - 3 * rounds
     right = total == rounds * (rounds - 1) // 2
     print(
         f"{choreography}: {rounds} rounds in {seconds:.0f} s ({1000 * seconds / rounds:.1f} ms each), "
-        f"{len(lengths)} histories, at most {max(lengths)} events; right: {right}; calls made again: {repeated}",
+        f"{history.workflows} histories, at most {history.most_events} events; right: {right}; "
+        f"calls made again: {repeated}",
         flush=True,
     )
     # Those that ran when the worker was killed may be made again.
-    return right and repeated <= 3 and max(lengths) <= 15_000
+    return right and repeated <= 3 and history.most_events <= 15_000
+
+
+async def _worker(here: Site, ledger: Path) -> subprocess.Popen[bytes]:
+    return await here.program(
+        *("worker.py", "--bare", "--module", "bench.long_runs", "--log-level", "error"), **{LEDGER: str(ledger)}
+    )
+
+
+def _calls(ledger: Path, choreography: str) -> list[str]:
+    return [line for line in ledger.open() if line.startswith(f"{choreography} ")]
 
 
 async def main(rounds: int, endless: int, every: int) -> int:
-    with tempfile.TemporaryDirectory() as folder, DevServer.start(ui=False) as server:
-        ledger = Path(folder) / "ledger"
-        ledger.touch()
-        os.environ[LEDGER] = str(ledger)
-        right = [await measure(server, ledger, "long_loop", rounds)] if rounds else []
-        if endless:
-            right.append(await measure(server, ledger, "endless_loop", endless, every))
+    """Measure both loops, each on a server of its own; return the exit code."""
+    loops = {"long_loop": (rounds,), "endless_loop": (endless, every)}
+    right = []
+    for name, (count, *more) in loops.items():
+        if count:
+            async with site(tuned=True) as here:
+                ledger = here.folder / "ledger"
+                ledger.touch()
+                right.append(await measure(here, ledger, name, count, *more))
     return 0 if all(right) else 1
 
 
