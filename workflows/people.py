@@ -99,7 +99,7 @@ class People:
         return sum(_size(aside) for aside in self._aside.values()) <= MOST_CARRIED
 
     def end(self) -> None:
-        """Take no more answers: the run is continuing as new, and the next one does."""
+        """Take no answers: the run is about to begin, or continues as new and the next one takes them."""
         self._ended = True
 
     def carried(self) -> Asked:
@@ -166,7 +166,7 @@ class People:
             form = '{"question": "<id>", "answer": …}'
             raise AnswerRefused(f"An answer is one input of the form {form}. {self._told()}")
         if self._ended:
-            raise AnswerRefused("The run is just continuing as new: try again.")
+            raise AnswerRefused("The run is just beginning, or continuing as new: try again.")
         id = given[0]["question"]
         asked = self._open.get(id) if isinstance(id, str) else None
         if asked is None:
@@ -266,9 +266,10 @@ class AsksPeople:
     def __init__(self) -> None:
         super().__init__()
         self.people = People()
+        self.people.end()  # an answer may come in the first workflow task, before the run knows what it asked before
 
-    def ask_again(self, before: Asked) -> None:
-        """Take up what an earlier run of the chain has asked."""
+    def begin_asking(self, before: Asked | None) -> None:
+        """Take up what an earlier run of the chain has asked, and take answers."""
         self.people = People(before)
 
     @workflow.query(description="The questions to people that are open, each with a command that answers it.")

@@ -109,7 +109,7 @@ class Run(AsksPeople, Steered):
             self.board = Board(carried.accounts)
             self.steering = carried.steering
             self.ledger = Ledger(carried.began, older + self._newer_pages)
-            self.ask_again(carried.asked)
+        self.begin_asking(carried.asked if carried else None)
         self.ledger.keep_timers()
         return inputs
 
