@@ -55,8 +55,17 @@ class Work:
 
 
 class Report(BaseModel):
-    """What a part of a run that goes on elsewhere tells of itself, all since its beginning."""
+    """What a part of a run that goes on elsewhere tells of itself, all since its beginning.
 
+    Attributes:
+        number: Counts its reports: they may overtake each other on their way.
+        accounts: What the calls of each role came to.
+        calls_running: By role.
+        items: Of the scatter.
+        waits_for: What it waits for.
+    """
+
+    number: int = 0
     accounts: dict[str, Account] = {}
     calls_running: dict[str, int] = {}
     items: Items = Items()
@@ -167,6 +176,7 @@ class Board:
         self._failed_items = 0
         self._last_failures: deque[str] = deque(maxlen=_FAILURES_LISTED)
         self._reports: dict[str, Report] = {}
+        self._reports_made = 0
 
     # Calls
 
@@ -249,10 +259,17 @@ class Board:
         Args:
             waits_for: What it waits for.
         """
+        self._reports_made += 1
         total = sum(self.accounts.values(), Account())
         items = Items(done=total.calls_done, running=self._working_in.total(), failed=total.calls_failed)
         running = dict(self._working_in)
-        return Report(accounts=self.accounts, calls_running=running, items=items, waits_for=waits_for)
+        return Report(
+            number=self._reports_made,
+            accounts=self.accounts,
+            calls_running=running,
+            items=items,
+            waits_for=waits_for,
+        )
 
     def hears(self, step: str, part: str, report: Report) -> None:
         """Take in what a part of a scatter tells, instead of what it told before.
@@ -262,6 +279,9 @@ class Board:
             part: Who tells it.
             report: How far it is.
         """
+        known = self._reports.get(part)
+        if known is not None and known.number > report.number:
+            return
         self._reports[part] = report
         if scatter := self._scatters.get(step):
             scatter.reports[part] = report.items

@@ -323,8 +323,9 @@ class Run(AsksPeople, Steered):
     @workflow.signal(description="How far a shard is.")
     def shard_reports(self, step: str, shard: str, report: Report, purse: Purse) -> None:
         """Note how far a shard of a scatter is."""
-        self.board.hears(step, shard, report)
-        self.part_reports(shard, purse)
+        if shard in self.steering.purse.parts:  # else it has ended, and a late report came after its last one
+            self.board.hears(step, shard, report)
+            self.part_reports(shard, purse)
 
     def shard_ended(self, step: str, shard: str) -> bytes:
         """Return the results that a shard has sent, and forget what it reported."""

@@ -137,10 +137,9 @@ class Steered:
         return Steering(begun=True, paused_at=self.steering.paused_at, purse=purse)
 
     def part_reports(self, part: str, purse: Purse) -> None:
-        """Take in what a part has spent so far."""
-        if part in self.steering.purse.parts:
-            self._warn(self.steering.purse.report(part, purse, workflow.now()))
-            self._look()
+        """Take in what a part that has not ended has spent so far."""
+        self._warn(self.steering.purse.report(part, purse, workflow.now()))
+        self._look()
 
     @workflow.signal(description="A part of the run can't make a call with what is left of its share.")
     def part_wants(self, part: str, question: int, method: str, purse: Purse) -> None:

@@ -137,6 +137,17 @@ def test_what_a_part_of_a_scatter_reports_takes_the_place_of_what_it_reported_be
     assert (told.working, told.working_left_out) == ([], 1)
 
 
+def test_a_report_that_was_overtaken_by_a_later_one_counts_no_more() -> None:
+    part, board = Board(), Board()
+    with board.scatter("1", "", "coder", 2):
+        first = part.report([])
+        part.call_ends(call(part, "1.1.1"), "done")
+        board.hears("1", "build/1", part.report([]))
+        board.hears("1", "build/1", first)
+        board.part_ends("1", "build/1")
+    assert read(board).calls_done == 1
+
+
 # The phase
 
 
