@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,7 +14,6 @@ from temporalio.client import Client
 from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError
 from temporalio.worker import PollerBehaviorAutoscaling, Replayer, Worker
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.activity import Activity, activity_for
 from activities.agent import methods_of
@@ -33,6 +31,7 @@ from workflows.discovery import Offer, discover, own_modules
 from workflows.errors import ChoreographyError, tell
 from workflows.keeper import ConversationKeeper
 from workflows.pages import LedgerPages
+from workflows.sandbox import sandbox
 from workflows.shard import Shard
 
 DEFAULT_CONCURRENCY = 100
@@ -161,7 +160,7 @@ def replayer(*choreographies: Choreography[..., Any], client: Client | None = No
     """
     return Replayer(
         workflows=[choreography.workflow for choreography in choreographies],
-        workflow_runner=_sandbox(choreographies),
+        workflow_runner=sandbox(choreographies),
         data_converter=client.data_converter if client else data_converter,
     )
 
@@ -194,7 +193,7 @@ def _choreography_worker(client: Client, settings: Settings) -> Worker:
                 *keeper_activities(client),
             ],
             no_remote_activities=True,
-            workflow_runner=_sandbox(settings.choreographies),
+            workflow_runner=sandbox(settings.choreographies),
             interceptors=[DetailsWhenAsked()],
             # The tasks of a worker that was killed wait for this long before another one gets them.
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
@@ -205,20 +204,6 @@ def _choreography_worker(client: Client, settings: Settings) -> Worker:
             raise
         # Its module did at import what no choreography may.
         raise SettingsInvalid(f"{error}: {tell(error.__cause__)}") from error
-
-
-def _sandbox(choreographies: Sequence[Choreography[..., Any]]) -> SandboxedWorkflowRunner:
-    """Load only the modules of choreographies anew for each run, and share all others.
-
-    So a choreography's clocks, chances and files are caught, and nobody needs to know of passing modules through.
-    """
-    choreography_modules = {choreography.workflow.__module__ for choreography in choreographies}
-    shared = {
-        name
-        for name in list(sys.modules)
-        if name != "__main__" and not any(f"{module}.".startswith(f"{name}.") for module in choreography_modules)
-    }
-    return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*shared))
 
 
 def _discover(modules: Sequence[str]) -> Offer:
