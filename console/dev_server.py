@@ -34,6 +34,9 @@ TUNED: Mapping[str, str] = MappingProxyType(
         "history.timerProcessorMaxTimeShift": '"10ms"',
         # Stock, more than 100 events that arrive during one workflow task make that task fail.
         "history.maximumBufferedEventsBatch": "10000",
+        # Stock, a task queue has four partitions, and a task put into one that nobody polls just then is late by 6 ms.
+        "matching.numTaskqueueReadPartitions": "1",
+        "matching.numTaskqueueWritePartitions": "1",
         # Fairness keys let a small run pass a large one's backlog; without these two they do nothing.
         "matching.enableFairness": "true",
         "matching.useNewMatcher": "true",
