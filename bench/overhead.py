@@ -15,11 +15,11 @@ from workflows.choreography import Choreography
 from workflows.run import CALLS_IN_FLIGHT
 
 MOST = 1.15
-ROUNDS = 7
+ROUNDS = 9
 AT_ONCE = 450
 """Calls of a run with a window: as many as the harness makes in one workflow."""
 
-IN_TURN = 50
+IN_TURN = 200
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, ConfigDict, Field
 
 from activities.contract import Usage
 
@@ -92,6 +92,8 @@ class Purse(BaseModel):
         unpriced: Models without a known price that were used; they count by tokens only.
         warned: The limits of which a warning was given.
         parts: Shares that child workflows spend, by their names.
+        under_way: Calls that are under way, by their methods; those of parts are not counted. It is not carried on.
+        busy_since: Since when any call is under way; nor is this.
     """
 
     limits: dict[Limit, float] = {}
@@ -100,13 +102,8 @@ class Purse(BaseModel):
     unpriced: list[str] = []
     warned: list[Limit] = []
     parts: dict[str, Part] = {}
-    _under_way: Counter[str] = PrivateAttr(default_factory=Counter)
-    _busy_since: datetime | None = PrivateAttr(default=None)
-
-    @property
-    def under_way(self) -> int:
-        """How many calls are under way, those of parts not counted."""
-        return self._under_way.total()
+    under_way: Counter[str] = Field(default_factory=Counter, exclude=True)
+    busy_since: datetime | None = Field(default=None, exclude=True)
 
     def has_room(self, method: str, now: datetime) -> bool:
         """Whether one more call of a method may start now, beside those that are under way."""
@@ -127,7 +124,7 @@ class Purse(BaseModel):
     def open(self, method: str, now: datetime) -> None:
         """Reserve what a call costs, as it starts."""
         self._begin_hours(now)
-        self._under_way[method] += 1
+        self.under_way[method] += 1
 
     def settle(self, method: str, usage: Usage, *, well: bool = True) -> list[str]:
         """Add what a call has used.
@@ -154,9 +151,9 @@ class Purse(BaseModel):
 
     def close(self, method: str, now: datetime) -> list[str]:
         """Give back what a call had reserved, as it has ended; return what a person is to be warned of."""
-        self._under_way[method] -= 1
-        if not self._under_way[method]:
-            del self._under_way[method]
+        self.under_way[method] -= 1
+        if not self.under_way[method]:
+            del self.under_way[method]
         self.spent["calls"] += 1
         self._end_hours(now)
         return self.warnings(now)
@@ -311,7 +308,7 @@ class Purse(BaseModel):
     # What is spent, reserved and expected
 
     def _spent(self, now: datetime) -> dict[Limit, float]:
-        busy = (now - self._busy_since).total_seconds() if self._busy_since else 0.0
+        busy = (now - self.busy_since).total_seconds() if self.busy_since else 0.0
         spent = {**self.spent, "hours": self.spent["hours"] + busy / 3600}
         for part in self.parts.values():
             for name in _DIVIDED:
@@ -324,7 +321,7 @@ class Purse(BaseModel):
         for part in self.parts.values():
             for name in _DIVIDED:
                 taken[name] += self._unspent(part, name)
-        for method, count in self._under_way.items():
+        for method, count in self.under_way.items():
             cost = self.methods.get(method, MethodCost())
             taken["usd"] += count * cost.usd
             taken["tokens"] += count * cost.tokens
@@ -340,7 +337,7 @@ class Purse(BaseModel):
     def _must_go_alone(self, method: str) -> bool:
         costs_are_limited = "usd" in self.limits or "tokens" in self.limits
         known = self.methods.get(method)
-        return costs_are_limited and (known is None or not known.calls) and self._under_way[method] > 0
+        return costs_are_limited and (known is None or not known.calls) and self.under_way[method] > 0
 
     def _short_of(self, method: str, taken: Mapping[Limit, float]) -> Limit | None:
         expected = self._expected(method)
@@ -351,13 +348,13 @@ class Purse(BaseModel):
         return None
 
     def _begin_hours(self, now: datetime) -> None:
-        if self._busy_since is None:
-            self._busy_since = now
+        if self.busy_since is None:
+            self.busy_since = now
 
     def _end_hours(self, now: datetime) -> None:
-        if not self._under_way and not self.parts and self._busy_since is not None:
-            self.spent["hours"] += (now - self._busy_since).total_seconds() / 3600
-            self._busy_since = None
+        if not self.under_way and not self.parts and self.busy_since is not None:
+            self.spent["hours"] += (now - self.busy_since).total_seconds() / 3600
+            self.busy_since = None
 
     def _of(self, name: Limit, spent: Mapping[Limit, float]) -> str:
         return f"{_amount(name, spent[name])} of {_amount(name, self.limits[name])} {_UNITS[name]} spent"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Generic, Protocol, TypeVar
@@ -132,7 +133,7 @@ class Call(Generic[R]):
         with self._scope.child(self.step) as scope:
             async with self.target.claimed(scope) as instance:
                 about, work = self._work(run, instance)
-                step = Step.of(self.step, f"{self.name} by {instance} ({self._label()})", about)
+                step = Step.of(self.step, f"{self.name} by {instance} ({self._label})", about)
                 outcome = await _not_resumed_after_cancel(lambda: run.ledger.step(step, work))
                 return self.result(outcome, instance)
 
@@ -147,8 +148,8 @@ class Call(Generic[R]):
 
     def service(self, run: Run) -> Service:
         """Return what this call has in common with others of the same method by the same role."""
-        own_run = workflow.info().first_execution_run_id
-        belongs_to = self.agent.__name__ if self.pool.named else workflow.info().workflow_id
+        info = workflow.info()
+        belongs_to = self.agent.__name__ if self.pool.named else info.workflow_id
         return Service(
             name=self.name,
             role=self.pool.role,
@@ -157,10 +158,10 @@ class Call(Generic[R]):
             retries=self.method.options.retries,
             heartbeat=heartbeat_timeout(len(self.pool)),
             model=run.options.model_of(self.pool.role, self.name),
-            workflow_id=workflow.info().workflow_id,
-            run_id=own_run,
+            workflow_id=info.workflow_id,
+            run_id=info.first_execution_run_id,
             conversations=belongs_to if self._remembers else None,
-            owner="" if self.pool.named else own_run,
+            owner="" if self.pool.named else info.first_execution_run_id,
         )
 
     def request(self) -> Request:
@@ -169,7 +170,7 @@ class Call(Generic[R]):
         Raises:
             TooLarge: Its arguments are more than the server takes, or no data.
         """
-        return Request.of(self.method, self.step, self._label(), self.arguments)
+        return Request.of(self.method, self.step, self._label, self.arguments)
 
     def _request(self, instance: str) -> Request:
         try:
@@ -195,13 +196,14 @@ class Call(Generic[R]):
 
     def _failed(self, instance: str, kind: str, reason: str) -> CallFailed:
         return CallFailed(
-            f"{self.name} ({instance}, step {self.step}, {self._label()}) failed: {kind}: {reason}",
+            f"{self.name} ({instance}, step {self.step}, {self._label}) failed: {kind}: {reason}",
             method=self.name,
             instance=instance,
             step=self.step,
             kind=kind,
         )
 
+    @functools.cached_property
     def _label(self) -> str:
         if self._scope.title:
             return self._scope.title

@@ -61,23 +61,26 @@ class QueueWatch:
         self._queues: dict[str, _Queue] = {}
         self._watching: asyncio.Task[None] | None = None
 
-    def begins(self, queue: str, number: int) -> None:
-        """Note that a call was put into a queue."""
-        self._queues.setdefault(queue, _Queue()).pending[number] = workflow.now()
+    def begins(self, queue: str, number: int, now: datetime) -> None:
+        """Note that a call is put into a queue."""
+        if queue not in self._queues:
+            self._queues[queue] = _Queue()
+        self._queues[queue].pending[number] = now
         if self._watching is None:
             self._watching = asyncio.create_task(self._watch(), context=contextvars.Context())
 
-    def ends(self, queue: str, number: int, *, answered: bool) -> None:
+    def ends(self, queue: str, number: int, now: datetime, *, answered: bool) -> None:
         """Note that it has ended.
 
         Args:
             queue: Its queue.
             number: By which it began.
+            now: The time.
             answered: Whether a worker did it.
         """
         del self._queues[queue].pending[number]
         if answered:
-            self._queues[queue].found(workflow.now(), unserved=False)
+            self._queues[queue].found(now, unserved=False)
 
     @property
     def moves(self) -> bool:

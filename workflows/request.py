@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError, to_json
 from temporalio import workflow
 from temporalio.api.common.v1 import Payload
@@ -36,7 +36,8 @@ _GRACE_S = 30.0
 """Seconds for an attempt to report its own timeout before the server ends it."""
 
 
-class Service(BaseModel):
+@dataclass(frozen=True)
+class Service:
     """What the calls of one method by one role have in common.
 
     Attributes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import json
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -266,7 +267,7 @@ class Run(AsksPeople, Steered):
             tags=self.options.tags,
         )
 
-    @property
+    @functools.cached_property
     def priority(self) -> Priority:
         """How the run's calls are to be dealt with where calls of several runs queue up: in turn with the others'."""
         given = workflow.info().priority
@@ -279,12 +280,13 @@ class Run(AsksPeople, Steered):
     @asynccontextmanager
     async def calling(self, queue: str, work: Work) -> AsyncIterator[InFlight]:
         """Be in flight: wait for a place among the run's calls, and be watched and shown while it lasts."""
-        window = self._windows.setdefault(queue, Window(CALLS_IN_FLIGHT))
+        window = self._windows.get(queue) or self._windows.setdefault(queue, Window(CALLS_IN_FLIGHT))
         async with window, self._in_flight, self.busy():
             # In its place already: else a pause would come too late for those that wait for one.
             await self.admit(work.method)
-            number = self.board.call_begins(work, workflow.now())
-            self._queues.begins(queue, number)
+            now = workflow.now()
+            number = self.board.call_begins(work, now)
+            self._queues.begins(queue, number, now)
             call = InFlight()
             try:
                 yield call
@@ -295,10 +297,10 @@ class Run(AsksPeople, Steered):
             self._end_call(queue, number, work, call)
 
     def _end_call(self, queue: str, number: int, work: Work, call: InFlight) -> None:
-        done = call.outcome == "done"
+        done, now = call.outcome == "done", workflow.now()
         if done:
-            self._windows[queue].observe(call.receipt.waited_s, call.receipt.took_s, workflow.now().timestamp())
-        self._queues.ends(queue, number, answered=done)
+            self._windows[queue].observe(call.receipt.waited_s, call.receipt.took_s, now.timestamp())
+        self._queues.ends(queue, number, now, answered=done)
         self.board.call_ends(number, call.outcome)
         self.board.used(work.role, call.receipt.usage)
         self.settle(work.method, call.receipt.usage, well=done)

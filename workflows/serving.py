@@ -38,7 +38,7 @@ DEFAULT_CONCURRENCY = 100
 
 _POLLERS = PollerBehaviorAutoscaling(minimum=8, maximum=32, initial=8)
 """Polls of a queue at a time. A server asks for more when calls have waited for 200 ms, which is too late for a burst:
-with one poll its calls came back one by one, each with a workflow task of its own. Eight idle ones cost next to nothing.
+with one poll its calls came back one by one, each with a workflow task of its own. Eight idle ones cost nearly nothing.
 """
 
 _OWN_WORKFLOWS = (Conversation, ConversationKeeper, LedgerPages, Shard)
