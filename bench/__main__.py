@@ -1,6 +1,6 @@
 """Measure what the harness costs and how far it goes, on dev servers of its own.
 
-    make bench                        everything: about half an hour, on a machine that does nothing else
+    make bench                        everything: about an hour, on a machine that does nothing else
     make bench ONLY=overhead,pools    some cases
     make bench SCALE=0.1              a tenth of it, for trying out
     make bench CHECK=1                fail where a bound is broken
