@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+from collections import defaultdict
 from contextlib import suppress
 from datetime import datetime, timedelta
 
@@ -58,13 +59,11 @@ class QueueWatch:
 
     def __init__(self) -> None:
         self.asks = False
-        self._queues: dict[str, _Queue] = {}
+        self._queues: defaultdict[str, _Queue] = defaultdict(_Queue)
         self._watching: asyncio.Task[None] | None = None
 
     def begins(self, queue: str, number: int, now: datetime) -> None:
         """Note that a call is put into a queue."""
-        if queue not in self._queues:
-            self._queues[queue] = _Queue()
         self._queues[queue].pending[number] = now
         if self._watching is None:
             self._watching = asyncio.create_task(self._watch(), context=contextvars.Context())

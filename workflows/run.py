@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import functools
 import json
+from collections import defaultdict
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -80,7 +81,7 @@ class Run(AsksPeople, Steered):
         self.board = Board()
         self.listing = Listing(self.status, self._listed)
         self._queues = QueueWatch()
-        self._windows: dict[str, Window] = {}
+        self._windows: defaultdict[str, Window] = defaultdict(lambda: Window(CALLS_IN_FLIGHT))
         self._in_flight = asyncio.Semaphore(CALLS_IN_FLIGHT)
         self._under_way = 0
         self._ending = False
@@ -280,8 +281,7 @@ class Run(AsksPeople, Steered):
     @asynccontextmanager
     async def calling(self, queue: str, work: Work) -> AsyncIterator[InFlight]:
         """Be in flight: wait for a place among the run's calls, and be watched and shown while it lasts."""
-        window = self._windows.get(queue) or self._windows.setdefault(queue, Window(CALLS_IN_FLIGHT))
-        async with window, self._in_flight, self.busy():
+        async with self._windows[queue], self._in_flight, self.busy():
             # In its place already: else a pause would come too late for those that wait for one.
             await self.admit(work.method)
             now = workflow.now()
