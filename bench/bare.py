@@ -32,8 +32,8 @@ async def nothing_eagerly(number: int) -> int:
 
 
 @activity.defn
-async def take(number: int, seconds: float) -> int:
-    await asyncio.sleep(seconds)
+async def take(number: int) -> int:
+    await asyncio.sleep(float(os.environ["SECONDS"]))
     return number
 
 
@@ -55,7 +55,7 @@ async def say(number: int) -> str:
     return str(answer.choices[0].message.content)
 
 
-OWN_QUEUES: Sequence[Callable[..., Awaitable[Any]]] = (nothing, take, say)
+OWN_QUEUES: Sequence[Callable[[int], Awaitable[Any]]] = (nothing, take, say)
 
 
 @workflow.defn(name="bare_at_once")
@@ -78,23 +78,10 @@ class InTurn:
         return [await call(name, number) for number in range(count)]
 
 
-@workflow.defn(name="bare_pool")
-class Pool:
-    @workflow.run
-    async def run(self, count: int, seconds: float, size: int) -> list[Any]:
-        places = asyncio.Semaphore(size)
-
-        async def one(number: int) -> Any:
-            async with places:
-                return await call(take.__name__, number, seconds)
-
-        return await asyncio.gather(*map(one, range(count)))
-
-
-async def call(name: str, *arguments: Any) -> Any:
+async def call(name: str, number: int) -> Any:
     return await workflow.execute_activity(
         name,
-        args=arguments,
+        number,
         task_queue=QUEUE if name == nothing_eagerly.__name__ else f"{QUEUE}.{name}",
         start_to_close_timeout=timedelta(seconds=60),
     )
@@ -108,7 +95,7 @@ async def serve() -> None:
         Worker(client, task_queue=f"{QUEUE}.{work.__name__}", activities=[work], max_concurrent_activities=places)
         for work in OWN_QUEUES
     ]
-    made.append(Worker(client, task_queue=QUEUE, workflows=[AtOnce, InTurn, Pool], activities=[nothing_eagerly]))
+    made.append(Worker(client, task_queue=QUEUE, workflows=[AtOnce, InTurn], activities=[nothing_eagerly]))
     running = [asyncio.create_task(worker.run()) for worker in made]
     print("Serving on", ", ".join(worker.task_queue for worker in made), flush=True)
     await asyncio.gather(*running)

@@ -105,8 +105,8 @@ async def _think(here: Site, pool: Pool) -> Ran:
 
 
 async def _bare(here: Site, pool: Pool) -> Ran:
-    await here.program("-m", "bench.bare", CONCURRENCY=str(pool.instances))
-    ran = await here.run_workflow("bare_pool", pool.calls, pool.seconds, pool.instances, queue=bare.QUEUE)
+    await here.program("-m", "bench.bare", CONCURRENCY=str(pool.instances), SECONDS=str(pool.seconds))
+    ran = await here.run_workflow("bare_at_once", "take", pool.calls, pool.instances, queue=bare.QUEUE)
     return right(ran, list(range(pool.calls)))
 
 

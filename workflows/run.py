@@ -60,15 +60,12 @@ LEDGER_BYTES = 40_000_000
 T = TypeVar("T")
 
 
-_NO_RECEIPT = Receipt()
-
-
 @dataclass
 class InFlight:
     """A call that is under way; whoever makes it notes how it ends, if not well."""
 
     outcome: Outcome = "done"
-    receipt: Receipt = field(default_factory=lambda: _NO_RECEIPT)
+    receipt: Receipt = field(default_factory=Receipt)
 
 
 class Run(AsksPeople, Steered):
