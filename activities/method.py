@@ -18,6 +18,7 @@ from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 
 from activities import schema, template
+from activities.canonical import may_hold_sets
 from activities.contract import CallReply, CallRequest, explain
 from activities.errors import ArgumentInvalid, DeclarationError
 
@@ -140,6 +141,11 @@ class Method(Generic[P, R]):
             lambda: CallRequest.__class_getitem__(self._arguments_type)
         )
         return message
+
+    @cached_property
+    def may_take_sets(self) -> bool:
+        """Whether arguments may hold sets, which every process has in another order."""
+        return may_hold_sets(self.arguments.core_schema)
 
     @cached_property
     def reply(self) -> type[CallReply[Any]]:

@@ -14,7 +14,7 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.converter import DataConverter
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.contract import CONVERSATION_KEEPER, Usage
+from activities.contract import CONVERSATION_KEEPER, Usage, step_of
 
 
 @dataclass
@@ -185,7 +185,7 @@ async def _scheduled(event: HistoryEvent, converter: DataConverter) -> CallSeen:
         method=attributes.activity_type.name,
         summary=summary,
         scheduled=event.event_time.ToDatetime(UTC),
-        step=attributes.activity_id,
+        step=step_of(attributes.activity_id),
     )
 
 

@@ -132,19 +132,21 @@ class Call(Generic[R]):
         run = Run.current()
         with self._scope.child(self.step) as scope:
             async with self.target.claimed(scope) as instance:
-                about, work = self._work(run, instance)
-                step = Step.of(self.step, f"{self.name} by {instance} ({self._label})", about)
+                asks, work = self._work(run, instance)
+                step = Step(self.step, f"{self.name} by {instance} ({self._label})", asks)
                 outcome = await _not_resumed_after_cancel(lambda: run.ledger.step(step, work))
                 return self.result(outcome, instance)
 
-    def _work(self, run: Run, instance: str) -> tuple[bytes, Callable[[], Awaitable[Outcome]]]:
-        """Return what the call is about, and what does it: a question to a person, or a message to a worker."""
+    def _work(self, run: Run, instance: str) -> tuple[str, Callable[[], Awaitable[Outcome]]]:
+        """Return a digest of what is asked, and what asks it: a question to a person, or a message to a worker."""
+        request = self._request(instance)
+        asks = request.digest(self.name, instance)
         if issubclass(self.agent, Person):
-            inquiry = Inquiry.of_call(self.name, self.method, dict(self.arguments), step=self.step, person=instance)
-            return inquiry.digest.encode(), lambda: ask(run, self.method, inquiry)
-        service, request = self.service(run), self._request(instance)
+            inquiry = Inquiry.of_call(self.name, self.method, request, dict(self.arguments), person=instance)
+            return asks, lambda: ask(run, self.method, inquiry)
+        service = self.service(run)
         message = request.message(service, instance)
-        return message, lambda: send_until_done(run, service, request, instance, message)
+        return asks, lambda: send_until_done(run, service, request, instance, message)
 
     def service(self, run: Run) -> Service:
         """Return what this call has in common with others of the same method by the same role."""

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, TypeAdapter
 from temporalio import workflow
@@ -17,6 +17,9 @@ from activities.method import Method
 from activities.schema import example
 from activities.template import in_short, render
 from activities.transcript import shortened
+
+if TYPE_CHECKING:
+    from workflows.request import Request
 
 ANYONE = "anyone"
 """Who is asked whether a tool may run."""
@@ -97,17 +100,16 @@ class Inquiry:
 
     @classmethod
     def of_call(
-        cls, name: str, method: Method[..., Any], arguments: dict[str, Any], *, step: str, person: str
+        cls, name: str, method: Method[..., Any], request: Request, arguments: dict[str, Any], *, person: str
     ) -> Inquiry:
         """Ask a person what a method of theirs asks."""
-        said = method.arguments.dump_json(arguments, by_alias=True, fallback=str).decode()
         return cls(
-            step=step,
+            step=request.step,
             person=person,
             method=name,
             text=render(method.docstring, arguments),
-            arguments=in_short(json.loads(said)),
-            digest=digest_of(f"{name} {said}"),
+            arguments=in_short(json.loads(f"{{{request.arguments}}}")["arguments"]),
+            digest=request.digest(name, person),
             answer=method.answer.adapter,
             remind=method.options.remind,
             deadline=method.options.deadline,

@@ -7,19 +7,22 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic_core import PydanticSerializationError, from_json, to_json
 from temporalio import workflow
 from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue, RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError, is_cancelled_exception
 
+from activities.canonical import in_order
 from activities.contract import (
     CALL_CANCELLED,
     PAYLOAD_LIMIT,
     Receipt,
     Resumption,
     Usage,
+    activity_id,
     conversation_id,
+    digest_of,
     suspended_in,
 )
 from activities.method import Method
@@ -73,7 +76,7 @@ class Request(NamedTuple):
     Attributes:
         step: Its place in the program.
         label: What it is about, for people.
-        arguments: JSON, as the member `"arguments":{…}` of the message.
+        arguments: JSON, as the member `"arguments":{…}` of the message; the same in every process.
     """
 
     step: str
@@ -87,11 +90,7 @@ class Request(NamedTuple):
         Raises:
             TooLarge: They are more than the server takes, or no data.
         """
-        try:
-            message = method.request.model_construct(arguments=dict(arguments))
-            text = message.model_dump_json(include={"arguments"}, by_alias=True, round_trip=True)
-        except PydanticSerializationError as error:
-            raise TooLarge(f"an argument is no data: {error}") from None
+        text = arguments_text(method, arguments)
         if len(text) + _ENVELOPE > PAYLOAD_LIMIT:
             largest = max(arguments, key=lambda name: len(repr(arguments[name])), default="")
             raise TooLarge(
@@ -99,6 +98,10 @@ class Request(NamedTuple):
                 "most that the server takes. Put it into a file of the workspace and pass the path."
             )
         return cls(step, label, text[1:-1])
+
+    def digest(self, method: str, instance: str) -> str:
+        """Return what tells what it asks, and of whom, from everything else that could be asked at its place."""
+        return digest_of(f"{method} {instance} {self.arguments}")
 
     def message(self, service: Service, instance: str, resumption: Resumption | None = None) -> bytes:
         """Return the message that goes to the worker: a `CallRequest`."""
@@ -116,6 +119,22 @@ class Request(NamedTuple):
             }
         )
         return b"%s,%s}" % (envelope[:-1], self.arguments.encode())
+
+
+def arguments_text(method: Method[..., Any], arguments: Mapping[str, Any]) -> str:
+    """Write arguments of the declared types as JSON, `{"arguments":{…}}`, in every process in the same way.
+
+    Raises:
+        TooLarge: They are no data.
+    """
+    try:
+        message = method.request.model_construct(arguments=dict(arguments))
+        text = message.model_dump_json(include={"arguments"}, by_alias=True, round_trip=True)
+    except PydanticSerializationError as error:
+        raise TooLarge(f"an argument is no data: {error}") from None
+    if not method.may_take_sets:
+        return text
+    return to_json(in_order({"arguments": arguments}, from_json(text))).decode()
 
 
 _ENVELOPE = 4_000
@@ -150,7 +169,7 @@ async def send(
                 service.name,
                 RawValue(Payload(metadata={"encoding": b"json/plain"}, data=message)),
                 task_queue=service.queue,
-                activity_id=request.step,
+                activity_id=activity_id(request.step, request.digest(service.name, instance)),
                 result_type=RawValue,
                 start_to_close_timeout=timedelta(seconds=service.timeout + _GRACE_S),
                 heartbeat_timeout=timedelta(seconds=service.heartbeat),

@@ -8,6 +8,7 @@ that none waits for another.
 from __future__ import annotations
 
 import inspect
+import json
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from temporalio import workflow
 from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import ChildWorkflowError, is_cancelled_exception
 
-from activities.contract import SHARD
+from activities.contract import SHARD, activity_id, digest_of
 from activities.person import asks_people
 from workflows.board import Outcome as HowItEnded
 from workflows.board import ScatterOnBoard
@@ -152,15 +153,17 @@ class Sharding:
         services = {call.name: call.service(self._run) for call, _ in calls.values()}
         names = list(services)
         self._shown.does(names[0])
+        requests = [[names.index(call.name), *request] for call, request in calls.values()]
+        digest = digest_of(json.dumps([names, instances, stop_at_error, requests]))
         order = ShardOrder(
             scatter=self._step,
-            step=f"{self._step}.{min(calls) + 1}-{max(calls) + 1}",
+            # On a replay the engine compares this and no inputs.
+            step=activity_id(f"{self._step}.{min(calls) + 1}-{max(calls) + 1}", digest),
             services=list(services.values()),
             instances=list(instances),
             stop_at_error=stop_at_error,
         )
-        requests = [[names.index(call.name), *request] for call, request in calls.values()]
-        step = Step.of(order.step, f"{len(calls)} calls of {', '.join(names)}", f"{order}{requests}".encode())
+        step = Step(order.step, f"{len(calls)} calls of {', '.join(names)}", digest)
         outcome = await self._run.ledger.step(step, lambda: self._send(order, pack(requests)))
         self._take(outcome, calls, instances, failed)
 

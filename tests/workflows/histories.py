@@ -16,6 +16,7 @@ from temporalio.client import (
 )
 from temporalio.exceptions import ApplicationError
 
+from activities.contract import step_of
 from activities.converter import data_converter
 
 Handle = WorkflowHandle[Any, Any]
@@ -71,7 +72,7 @@ async def steps(handle: Handle) -> list[Step]:
         if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
             scheduled = event.activity_task_scheduled_event_attributes
             [summary] = await data_converter.decode([event.user_metadata.summary])
-            found.append(Step(scheduled.activity_id, scheduled.activity_type.name, summary))
+            found.append(Step(step_of(scheduled.activity_id), scheduled.activity_type.name, summary))
     return found
 
 
