@@ -40,7 +40,7 @@ test: lint types ## Check format, lint and types, and run the tests
 demo: $(VENV) ## Run the example on a dev server; MODEL=openai/gpt-4o-mini and SPEC="…" are optional
 	@$(RUN) console demo $${SPEC:+"$$SPEC"}
 
-chaos: $(VENV) ## Kill workers, then the server too, while runs go on: KILLS=50 SEEDS=5
+chaos: $(VENV) ## Kill workers, then the server, at bad moments of runs: KILLS=50 SEEDS=5, ten minutes
 	@$(RUN) tests.system.chaos --kills $(or $(KILLS),50) --seeds $(or $(SEEDS),5)
 
 bench: $(VENV) ## Measure what the harness costs and how far it goes: ONLY=overhead,pools SCALE=0.1 CHECK=1

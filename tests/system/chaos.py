@@ -1,11 +1,11 @@
-"""Kill workers at random moments while `build_project` runs, then the server too; show that it cost nothing.
+"""Kill workers, then the server, at moments that hurt, while projects are built; show that it cost nothing.
 
     python -m tests.system.chaos --kills 50 --seeds 5
 
-The scripted model answers behind a provider on loopback, over real HTTP, which counts every request by its content. The
-last line, `kills=… model_calls=… repeated=… tool_repeats=… wrong=…`, sums up both halves; the exit code is 1 where a
-bound is broken: a wrong result, more repeated model calls than kills, or a tool run again though its result was
-recorded.
+The scripted model answers behind a provider on loopback, over real HTTP, which counts every request by its content.
+Each half ends with a line, `workers: kills=… in_flight=… model_calls=… repeated=… tool_repeats=… wrong=…`. The exit
+code is 1 where a bound is broken: a result, a file or anything said that an undisturbed run does not have, more
+repeated model calls than kills that had a call in flight, or a tool run again though its result was recorded.
 """
 
 from __future__ import annotations
@@ -15,64 +15,87 @@ import asyncio
 import json
 import os
 import random
-import signal
 import sys
 import tempfile
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from temporalio.client import Client, WorkflowHandle
+from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig
 
-from activities.contract import CHOREOGRAPHY_QUEUE, conversation_id
+from activities.contract import CHOREOGRAPHY_QUEUE
 from activities.converter import data_converter
 from activities.scripted import Script
 from activities.workspace import Workspace
-from console.dev_server import DevServer
+from console.history import read_run
 from tests.provider import Provider, Reply, Request, Slow, Text, ToolCall, Tools
-from tests.system.processes import Process, files_of
+from tests.system.processes import ROOT, files_of, result_of, through_outages
+from tests.system.stage import Kill, Stage
+from tests.system.transcripts import Section, said_by_call, washed, with_plain_ids
 
-ROOT = Path(__file__).parent.parent.parent
 SCRIPT = ROOT / "examples" / "textkit.toml"
 SPEC = "Build textkit."
-WORKERS = 2
+PROMPTS = ("Plan the modules", "Implement this module", "Review the module")
+
+AT_ONCE = 2
+"""Runs at the same time, each on a server of its own: most of their time they wait for what was killed."""
 
 RECORDED_S = 0.5
 """A result is on the server after 0.2 s; one that is older than this when its worker dies must not be made again."""
 
+Half = Literal["workers", "server"]
+
 
 @dataclass
 class Report:
-    """What a run under fire showed."""
+    """What runs under fire showed."""
 
     kills: int = 0
+    in_flight: int = 0
     model_calls: int = 0
     repeated: int = 0
     tool_repeats: int = 0
     wrong: list[str] = field(default_factory=list)
 
     def __add__(self, other: Report) -> Report:
-        return Report(
-            self.kills + other.kills,
-            self.model_calls + other.model_calls,
-            self.repeated + other.repeated,
-            self.tool_repeats + other.tool_repeats,
-            [*self.wrong, *other.wrong],
-        )
+        return Report(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
 
     def __str__(self) -> str:
         return (
-            f"kills={self.kills} model_calls={self.model_calls} repeated={self.repeated} "
+            f"kills={self.kills} in_flight={self.in_flight} model_calls={self.model_calls} repeated={self.repeated} "
             f"tool_repeats={self.tool_repeats} wrong={len(self.wrong)}"
         )
 
     @property
     def is_good(self) -> bool:
         """Whether no bound is broken."""
-        return not self.wrong and not self.tool_repeats and self.repeated <= self.kills
+        return not self.wrong and not self.tool_repeats and self.repeated <= self.in_flight
+
+
+@dataclass
+class Outcome:
+    """What a run came to: what has to be the same, whatever was killed meanwhile."""
+
+    result: Any
+    files: dict[str, bytes]
+    said: dict[str, list[Section]]
+
+    def differences(self, other: Outcome) -> list[str]:
+        """Say in what another run differs."""
+        found = []
+        if other.result != self.result:
+            found.append(f"another result: {other.result}")
+        if changed := {path for path, _ in self.files.items() ^ other.files.items()}:
+            found.append(f"other files: {sorted(changed)}")
+        for call in sorted({*self.said, *other.said}):
+            expected, got = self.said.get(call, []), other.said.get(call, [])
+            if expected != got:
+                found.append(f"{call}: {_first_difference(expected, got)}")
+        return found
 
 
 class ScriptedProvider:
@@ -86,166 +109,121 @@ class ScriptedProvider:
         reply = self._script.reply(request.messages)
         calls = tuple(ToolCall(call.name, call.arguments) for call in reply.tool_calls)
         answer: Reply = Tools(calls, content=reply.content) if calls else Text(reply.content)
-        return Slow(self._chance.uniform(0.05, 0.6), answer)
+        return Slow(self._chance.uniform(0.05, 0.4), answer)
 
 
-class Stage:
-    """A server, two workers that serve everything, and a provider: what is killed, and killed again."""
-
-    def __init__(self, folder: Path, provider: Provider, seed: int) -> None:
-        self.folder = folder
-        self.provider = provider
-        self.chance = random.Random(seed)
-        self.server = DevServer.start(db_file=folder / "temporal.db", ui=False)
-        self.deaths: dict[int, float] = {}
-        self._started = 0
-        self.workers = [self._start_worker() for _ in range(WORKERS)]
-
-    def _start_worker(self) -> Process:
-        self._started += 1
-        environment = {
-            "TEMPORAL_ADDRESS": self.server.address,
-            "MODEL": "openai/scripted",
-            "OPENAI_API_KEY": "none",
-            "OPENAI_BASE_URL": self.provider.url,
-            "OPENAI_API_BASE": self.provider.url,
-            "WORKSPACES": str(self.folder / "workspaces"),
-            "CHAOS_TOOLS": str(self.folder / "tools.jsonl"),
-            "PYTHONPATH": str(ROOT),
-        }
-        # One call at a time in each queue: then there is one in flight that a kill may cost.
-        options = ["--bare", "--module", "tests.system.chaos_team", "--concurrency", "1"]
-        return Process(
-            *(sys.executable, "worker.py", *options),
-            folder=self.folder / f"worker-{self._started}",
-            cwd=ROOT,
-            environment=environment,
-        )
-
-    def kill_a_worker(self) -> None:
-        """Kill one worker, and start another in its place."""
-        index = self.chance.randrange(len(self.workers))
-        victim = self.workers[index]
-        self.deaths[victim.pid] = time.time()
-        victim.kill()
-        self.workers[index] = self._start_worker()
-
-    async def kill_the_server(self) -> None:
-        """Kill the server, and start it on its file and port again."""
-        port = int(self.server.address.rpartition(":")[2])
-        os.kill(self.server.pid, signal.SIGKILL)
-        await asyncio.to_thread(self.server.stop)
-        self.server = await asyncio.to_thread(DevServer.start, db_file=self.folder / "temporal.db", port=port, ui=False)
-
-    def end(self) -> None:
-        """End everything."""
-        for worker in self.workers:
-            worker.kill()
-        self.server.stop()
-
-
-async def run_under_fire(
-    folder: Path, seed: int, kills: int, *, server_too: bool
-) -> tuple[Report, Any, dict[str, bytes]]:
-    """Run `build_project` once, killing on the way; return the report, the run's result and its files."""
+async def run_under_fire(folder: Path, seed: int, kills: Sequence[Kill], *, rounds: int = 2) -> tuple[Report, Outcome]:
+    """Build once, killing on the way; return what it cost and what it came to."""
     with Provider(ScriptedProvider(seed)) as provider:
         stage = Stage(folder, provider, seed)
         try:
             client = await Client.connect(stage.server.address, data_converter=data_converter)
-            handle = await client.start_workflow("build_project", SPEC, id="textkit", task_queue=CHOREOGRAPHY_QUEUE)
-            killed = await _fire(stage, handle, kills, server_too=server_too)
-            result = await asyncio.wait_for(handle.result(), 300)
-            assert handle.first_execution_run_id is not None
-            files = files_of(Workspace.of_run(folder / "workspaces", "textkit", handle.first_execution_run_id).root)
-            report = Report(
-                kills=killed,
-                model_calls=len(provider.requests),
-                repeated=sum(count - 1 for count in provider.counts.values()),
-                tool_repeats=_recorded_tools_run_again(folder / "tools.jsonl", stage.deaths),
-                wrong=await _doubts(client, handle),
+            handle = await client.start_workflow(
+                "build_in_rounds", args=[SPEC, rounds], id="textkit", task_queue=CHOREOGRAPHY_QUEUE
             )
-            return report, result, files
+            finished = asyncio.ensure_future(result_of(handle))
+            await stage.fire(handle, finished, kills)
+            result = await finished
+            assert handle.first_execution_run_id is not None
+            root = Workspace.of_run(folder / "workspaces", "textkit", handle.first_execution_run_id).root
+            outcome = Outcome(result, files_of(root), await through_outages(lambda: _said(client)))
+            report = Report(
+                kills=stage.kills,
+                in_flight=stage.in_flight,
+                model_calls=len(provider.requests),
+                repeated=sum(count - 1 for count in _asked(provider).values()),
+                tool_repeats=_recorded_tools_run_again(folder / "tools.jsonl", stage),
+                wrong=[*stage.doubts, *await _doubts(client, handle)],
+            )
+            return report, outcome
         finally:
-            stage.end()
+            await asyncio.to_thread(stage.end)
 
 
-async def _fire(stage: Stage, handle: WorkflowHandle[Any, Any], kills: int, *, server_too: bool) -> int:
-    """Kill at random moments until the run ends or everything was killed that was to be."""
-    finished = asyncio.ensure_future(handle.result())
-    for number in range(kills):
-        await asyncio.wait([finished], timeout=stage.chance.uniform(1.0, 5.0))
-        if finished.done():
-            return number
-        if server_too and number % 3 == 2:
-            await stage.kill_the_server()
-        else:
-            stage.kill_a_worker()
-    finished.cancel()
-    return kills
+async def _said(client: Client) -> dict[str, list[Section]]:
+    return await said_by_call(client, "textkit", PROMPTS)
 
 
-def _recorded_tools_run_again(tools: Path, deaths: dict[int, float]) -> int:
+def _asked(provider: Provider) -> Counter[str]:
+    """Count how often the same was asked, but for what differs by chance."""
+    return Counter(json.dumps(washed(with_plain_ids(request.messages))) for request in provider.requests)
+
+
+def _recorded_tools_run_again(tools: Path, stage: Stage) -> int:
     """Count the tools that ran twice although their first result was recorded when its worker died."""
     runs = defaultdict(list)
     for line in tools.read_text().splitlines():
         run = json.loads(line)
         runs[run["key"]].append(run)
     return sum(
-        deaths.get(first["pid"], float("inf")) - first["at"] > RECORDED_S
+        stage.deaths.get(first["pid"], float("inf")) - first["at"] > RECORDED_S
+        and not stage.was_out(first["at"], first["at"] + RECORDED_S)
         for repeated in runs.values()
         for first in repeated[:-1]
     )
 
 
 async def _doubts(client: Client, handle: WorkflowHandle[Any, Any]) -> list[str]:
-    """Return what the history and the conversations show that should not be."""
-    doubts = []
-    ended: dict[str, int] = defaultdict(int)
-    names: dict[int, str] = {}
-    async for event in handle.fetch_history_events():
-        if event.HasField("activity_task_scheduled_event_attributes"):
-            names[event.event_id] = event.activity_task_scheduled_event_attributes.activity_id
-        if event.HasField("activity_task_completed_event_attributes"):
-            ended[names[event.activity_task_completed_event_attributes.scheduled_event_id]] += 1
-    if set(ended.values()) != {1}:
-        doubts.append(f"calls that did not end once: {dict(ended)}")
-    prompts = 0
-    for instance in ("architect-1", "coder-1", "coder-2", "reviewer-1", "reviewer-2"):
-        page = await client.get_workflow_handle(conversation_id("textkit", instance)).query("transcript")
-        entries = page["entries"]
-        prompts += sum(entry.get("role") == "user" for entry in entries)
-        calls = [call["id"] for entry in entries for call in entry.get("tool_calls") or ()]
-        results = [entry["tool_call_id"] for entry in entries if entry.get("role") == "tool"]
-        if sorted(calls) != sorted(results):
-            doubts.append(f"{instance}: tool calls and results do not pair")
-    if prompts != len(ended):
-        doubts.append(f"{len(ended)} calls, but {prompts} prompts in the conversations")
+    """Return what the histories and the conversations show that should not be."""
+    run = await through_outages(lambda: read_run(client, handle.id))
+    doubts = [f"{call.method} at {call.step} did not end well: {call.error}" for call in run.calls if call.error]
+    steps = Counter(call.step for call in run.calls)
+    doubts += [f"step {step} was made {times} times" for step, times in steps.items() if times > 1]
+    if run.outcome != "done":
+        doubts.append(f"the run is {run.outcome}")
     return doubts
 
 
-async def chaos(kills: int, seeds: int, *, server_too: bool = False) -> Report:
-    """Do it with several seeds, comparing each run with one that nothing disturbs; print a line for each."""
-    total = Report()
+def _first_difference(expected: list[Section], got: list[Section]) -> str:
+    if len(expected) != len(got):
+        return f"made {len(got)} times, not {len(expected)}"
+    for number, (one, other) in enumerate(zip(expected, got, strict=True), start=1):
+        for place, (entry, found) in enumerate(zip(one, other, strict=False)):
+            if entry != found:
+                return f"time {number}, entry {place}: {found} instead of {entry}"
+        if len(one) != len(other):
+            return (
+                f"time {number}: {len(other)} entries, not {len(one)}: {(other if len(other) > len(one) else one)[-1]}"
+            )
+    return "the same"
+
+
+async def half(base: Path, which: Half, kills: int, seeds: int, calm: Outcome) -> Report:
+    """Kill one kind of victim with several seeds; compare each run with the undisturbed one; print a line for each."""
+    places = asyncio.Semaphore(AT_ONCE)
+
+    async def one(seed: int) -> Report:
+        plan = Kill.plan(which, random.Random(f"{which} {seed}"), kills // seeds + (seed <= kills % seeds))
+        total = Report()
+        while total.kills < len(plan):  # a run may end before it has seen all kills
+            async with places:
+                began = time.monotonic()
+                folder = base / f"{which}-{seed}-{total.kills}"
+                report, outcome = await run_under_fire(folder, 1000 * seed + total.kills, plan[total.kills :])
+            report.wrong += calm.differences(outcome)
+            report.wrong = [f"{which}, seed {seed}: {told}" for told in report.wrong]
+            print(f"  {which}, seed {seed}: {report} ({time.monotonic() - began:.0f} s)", flush=True)
+            print("".join(f"    {told[:1500]}\n" for told in report.wrong), end="", flush=True)
+            total += report
+        return total
+
+    return sum(await asyncio.gather(*map(one, range(1, seeds + 1))), Report())
+
+
+async def chaos(kills: int, seeds: int) -> bool:
+    """Do both halves; return whether all bounds were kept."""
     with tempfile.TemporaryDirectory() as base:
-        undisturbed, result, files = await run_under_fire(Path(base) / "calm", 0, 0, server_too=False)
-        print(f"undisturbed: {undisturbed}", flush=True)
-        for seed in range(1, seeds + 1):
-            per_seed = kills // seeds + (seed <= kills % seeds)
-            fired = Report()
-            while fired.kills < per_seed:  # a run may end before it has seen all kills
-                folder = Path(base) / f"seed-{seed}-{fired.kills}"
-                started = time.monotonic()
-                report, got, left = await run_under_fire(
-                    folder, 1000 * seed + fired.kills, per_seed - fired.kills, server_too=server_too
-                )
-                if got != result:
-                    report.wrong.append(f"seed {seed}: another result: {got}")
-                if left != files:
-                    report.wrong.append(f"seed {seed}: other files: {sorted(set(left.items()) ^ set(files.items()))}")
-                print(f"seed {seed}: {report} ({time.monotonic() - started:.0f} s) {report.wrong or ''}", flush=True)
-                fired += report
-            total += fired
-    return total
+        began = time.monotonic()
+        report, calm = await run_under_fire(Path(base) / "calm", 0, ())
+        print(f"undisturbed: {report} ({time.monotonic() - began:.0f} s)", *report.wrong, sep="\n  ", flush=True)
+        good = report.is_good
+        halves: tuple[Half, ...] = ("workers", "server")
+        for which in halves:
+            began = time.monotonic()
+            report = await half(Path(base), which, kills, seeds, calm)
+            print(f"{which}: {report} ({time.monotonic() - began:.0f} s)", flush=True)
+            good = good and report.is_good
+    return good
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -256,12 +234,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seeds", type=int, default=5, help="runs with different moments (default %(default)s)")
     options = parser.parse_args(arguments)
-    print("workers are killed", flush=True)
-    report = asyncio.run(chaos(options.kills, options.seeds, server_too=False))
-    print(f"{report}\nworkers are killed, and every third time the server", flush=True)
-    report += asyncio.run(chaos(options.kills, options.seeds, server_too=True))
-    print(report, flush=True)
-    return 0 if report.is_good else 1
+    # Lost connections are what this is about.
+    Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=LoggingConfig(filter="ERROR"))))
+    return 0 if asyncio.run(chaos(options.kills, options.seeds)) else 1
 
 
 if __name__ == "__main__":

@@ -9,16 +9,21 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from temporalio.client import WorkflowHandle
+from temporalio.service import RPCError, RPCStatusCode
 
 from console.dev_server import find_program
 
 ROOT = Path(__file__).parent.parent.parent
+
+T = TypeVar("T")
+
+_OUTAGE = (RPCStatusCode.UNAVAILABLE, RPCStatusCode.CANCELLED, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.UNKNOWN)
 
 
 class Process:
@@ -119,12 +124,37 @@ async def eventually(
         await asyncio.sleep(0.02)
 
 
+async def through_outages(ask: Callable[[], Awaitable[T]], *, seconds: float = 60.0) -> T:
+    """Ask a server that may be killed and started again meanwhile; a lost connection is no answer.
+
+    Args:
+        ask: What is to be asked; it is asked anew.
+        seconds: How long an outage may last.
+    """
+    answered = time.monotonic()
+    while True:
+        try:
+            return await ask()
+        except RPCError as error:
+            if error.status not in _OUTAGE or time.monotonic() - answered > seconds:
+                raise
+        await asyncio.sleep(0.05)
+
+
+async def result_of(run: WorkflowHandle[Any, Any], *, seconds: float = 300.0) -> Any:
+    """Wait for a run's result, however often the connection to its server is lost until then."""
+    async with asyncio.timeout(seconds):
+        return await through_outages(run.result, seconds=seconds)
+
+
 async def recorded(run: WorkflowHandle[Any, Any], text: str) -> None:
     """Wait until the server knows of a running call's progress so far."""
-    details = ""
-    while text not in details:
-        calls = (await run.describe()).raw_description.pending_activities
-        details = "".join(payload.data.decode() for call in calls for payload in call.heartbeat_details.payloads)
+    async with asyncio.timeout(60):
+        while True:
+            calls = (await through_outages(run.describe)).raw_description.pending_activities
+            if any(text in payload.data.decode() for call in calls for payload in call.heartbeat_details.payloads):
+                return
+            await asyncio.sleep(0.02)
 
 
 async def temporal(address: str, *arguments: str) -> tuple[int, str]:
