@@ -6,8 +6,8 @@ import asyncio
 import logging
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any
 
@@ -24,7 +24,6 @@ from activities.approval import CallSuspended, OfTheRun
 from activities.call import CallContext, answering
 from activities.contract import (
     CALL_CANCELLED,
-    HEARTBEAT_TIMEOUT_S,
     MESSAGE_LIMIT,
     PAYLOAD_LIMIT,
     CallReply,
@@ -44,6 +43,7 @@ from activities.errors import (
     place_of,
     says_stop,
 )
+from activities.heartbeats import Heartbeats
 from activities.memory import Durable, Memory, Nothing
 from activities.method import Method
 from activities.progress import Progress, accounting_to
@@ -51,9 +51,6 @@ from activities.progress import Progress, accounting_to
 logger = logging.getLogger(__name__)
 
 Activity = Callable[[RawValue], Awaitable[RawValue]]
-
-RECORDED_S = 0.05
-"""Seconds until progress is sent: that of a call which ends sooner need not be, as its result tells it."""
 
 
 def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
@@ -63,12 +60,13 @@ def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
     @activity.defn(name=name)
     async def answer_call(payload: RawValue) -> RawValue:
         recorder = _Recorder(_progress_of_earlier_attempts())
-        with ExitStack() as within:
-            within.enter_context(recorder.beating())
+        async with AsyncExitStack() as within:
+            await within.enter_async_context(recorder.heartbeats.beating())
             try:
                 request = _decode(method, payload.payload.data)
                 recorder.go_on_from(request.resumption)
-                within.enter_context(answering(_context(name, request)))
+                recorder.heartbeats.call = _context(name, request)
+                within.enter_context(answering(recorder.heartbeats.call))
                 return await _answer(agent, method, request, recorder, PAYLOAD_LIMIT - len(payload.payload.data))
             except (Exception, SystemExit, asyncio.CancelledError) as error:  # a SystemExit would end the whole worker
                 if says_stop(error):
@@ -156,29 +154,13 @@ def _memory(request: CallRequest[Any]) -> Memory:
 
 
 class _Recorder:
-    """Writes progress down as heartbeat details; between changes it only says that the call lives."""
+    """Writes progress down as heartbeat details."""
 
     def __init__(self, progress: Progress | None) -> None:
         self.progress = progress or Progress()
         self.began = time.monotonic()
+        self.heartbeats = Heartbeats(lambda: self.progress.snapshot().record())
         self._is_first_attempt = progress is None
-        timeout = activity.info().heartbeat_timeout or timedelta(seconds=HEARTBEAT_TIMEOUT_S)
-        self._interval = timeout.total_seconds() / 3
-        self._written: Any = None
-        self._unsent = False
-        self._next: asyncio.TimerHandle | None = None
-
-    @contextmanager
-    def beating(self) -> Iterator[None]:
-        """Heartbeat three times in a heartbeat timeout, sooner if there is progress, and at last if the call fails."""
-        self._beat_in(self._interval)
-        try:
-            yield
-        except BaseException:
-            self._beat()
-            raise
-        finally:
-            self._beat_in(None)
 
     def go_on_from(self, resumption: Resumption | None) -> None:
         """Take up where the call was put aside, unless an earlier attempt has gone on from there."""
@@ -186,22 +168,7 @@ class _Recorder:
             self.progress = Progress.read(resumption.progress)
 
     def record(self) -> None:
-        self._written = self.progress.record()
-        if not self._unsent:
-            self._unsent = True
-            self._beat_in(RECORDED_S)
-
-    def _beat(self) -> None:
-        if self._written is None:
-            self._written = self.progress.record()
-        activity.heartbeat(self._written)
-        self._unsent = False
-        self._beat_in(self._interval)
-
-    def _beat_in(self, seconds: float | None) -> None:
-        if self._next is not None:
-            self._next.cancel()
-        self._next = None if seconds is None else asyncio.get_running_loop().call_later(seconds, self._beat)
+        self.heartbeats.tell(self.progress.snapshot().record)
 
 
 def _new_agent(agent: type[Agent], model: str | None) -> Agent:

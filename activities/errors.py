@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import sysconfig
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 
 class AgentError(Exception):
@@ -103,6 +105,19 @@ def place_of(error: BaseException, *, outside: str = "<frozen") -> str:
     frame = ([f for f in frames if not f.filename.startswith(not_the_program)] or frames)[-1]
     inside = "" if frame.name == "<module>" else f" in {frame.name}"
     return f"{Path(frame.filename).name}:{frame.lineno}{inside}"
+
+
+def place_in(frame: FrameType) -> str:
+    """Name the innermost line of the user's program in what a thread is executing, as `place_of` does."""
+    frames = list(_outwards(frame))
+    inner = next((f for f in frames if not f.f_code.co_filename.startswith(("<frozen", *_INSTALLED))), frames[0])
+    return f"{Path(inner.f_code.co_filename).name}:{inner.f_lineno} in {inner.f_code.co_name}"
+
+
+def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
 
 
 _INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))

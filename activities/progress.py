@@ -46,6 +46,10 @@ class Progress(BaseModel):
             packed = compressed(self._with_short_results().model_dump_json(exclude_defaults=True))
         return {"packed": packed}
 
+    def snapshot(self) -> Progress:
+        """Return this as it is now, for another thread to write down while the call goes on."""
+        return self.model_copy(update={"entries": list(self.entries)})
+
     @classmethod
     def read(cls, recorded: Any) -> Progress:
         """Read what `record` has returned."""
