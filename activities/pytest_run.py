@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -83,7 +82,7 @@ async def run_pytest(
         watch = await _watched([*command, *selected], folder, home, timeout)
         remark = _remark(watch.code, timeout, report)
     finally:
-        await asyncio.shield(asyncio.to_thread(shutil.rmtree, home, ignore_errors=True))
+        await asyncio.shield(asyncio.to_thread(_remove, home))
     return TestRun(passed=watch.code == 0 and not remark, output=f"{watch.text()}\n\n{remark}".strip())
 
 
@@ -115,7 +114,9 @@ class _Watch(asyncio.SubprocessProtocol):
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._transport.get_pid(), signal.SIGKILL)
-        # A daemon has left the group, but on Linux its environment still tells where it comes from.
+
+    def kill_daemons(self) -> None:
+        """Kill what has left the process's group: on Linux its environment still tells where it comes from."""
         mark = f"\0HOME={self._home}".encode()
         for environment in Path("/proc").glob("[1-9]*/environ"):
             with contextlib.suppress(OSError):
@@ -147,6 +148,7 @@ async def _watched(command: Sequence[str], folder: Path, home: str, timeout: flo
         if not watch.exited.is_set():
             watch.kill()
         try:
+            await asyncio.shield(asyncio.to_thread(watch.kill_daemons))
             await _happens(watch.closed, _GRACE)
         finally:
             transport.close()
@@ -158,6 +160,24 @@ async def _happens(event: asyncio.Event, seconds: float) -> bool:
         async with asyncio.timeout(seconds):
             await event.wait()
     return event.is_set()
+
+
+def _remove(folder: str) -> None:
+    """Remove a folder with all that is in it, however deep tests have nested folders: none is entered in another."""
+    emptied, number = [folder], 0
+    for inner in emptied:  # it grows meanwhile
+        with contextlib.suppress(OSError):
+            Path(inner).chmod(0o700)
+            for entry in list(os.scandir(inner)):
+                if entry.is_dir(follow_symlinks=False):
+                    number += 1
+                    Path(entry).chmod(0o700)
+                    emptied.append(str(Path(entry).rename(f"{folder}/.removed-{number}-{os.urandom(4).hex()}")))
+                else:
+                    Path(entry).unlink()
+    for inner in reversed(emptied):
+        with contextlib.suppress(OSError):
+            Path(inner).rmdir()
 
 
 def _environment(home: str) -> dict[str, str]:

@@ -27,6 +27,8 @@ _PARTIAL = ".partial-"  # a write that a crash cut short leaves such a file; nob
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LONGEST_PATH = 1_000  # characters
 _LARGEST_FILE = 1_000_000  # bytes that `read` hands to a model
+_DEEPEST = 50  # folders inside of each other that are listed: each holds one of the process's open files
+_MOST_PLACES = 10  # of a text to replace that are counted: in a file of millions of them that would take for ever
 
 
 class WorkspaceError(AgentError):
@@ -58,7 +60,7 @@ class Workspace:
         return cls(base / f"{name}-{re.sub(r'[^0-9A-Za-z]+', '', run_id)[-8:]}")
 
     def list_files(self) -> list[str]:
-        """List the workspace's files, sorted, without links and caches."""
+        """List the workspace's files, sorted, without links and caches; say where folders are too deep to be listed."""
         if not os.path.lexists(self.root):
             return []
         found = []
@@ -66,6 +68,9 @@ class Workspace:
             for folder, folders, names, descriptor in os.fwalk(".", dir_fd=root):
                 folders[:] = [name for name in folders if name not in _CACHES]
                 found += [os.path.normpath(f"{folder}/{name}") for name in names if _listed(name, descriptor)]
+                if folders and folder.count("/") >= _DEEPEST:
+                    found.append(os.path.normpath(f"{folder}/…") + f" (more than {_DEEPEST} folders deep: not listed)")
+                    folders.clear()
         return sorted(found)
 
     def read(self, path: str) -> str:
@@ -109,11 +114,11 @@ class Workspace:
         if not old:
             raise WorkspaceError(f"Say which text of {path!r} to replace; to replace it all, write the file.")
         text = self.read(path)
-        # Occurrences that overlap count one by one: "aa" has two places in "aaa".
-        places = len(re.findall(f"(?={re.escape(old)})", text))
+        places = _places(text, old)
         if places != 1:
             mend = "Add the lines around it" if places else "Read the file and copy the text exactly"
-            raise WorkspaceError(f"{path!r} contains the text to replace {places} times, not once. {mend}.")
+            times = f"{places} times or more" if places == _MOST_PLACES else f"{places} times"
+            raise WorkspaceError(f"{path!r} contains the text to replace {times}, not once. {mend}.")
         content = text.replace(old, new)
         self._replace(path, content)
         return f"edited {'/'.join(_parts(path))} (now {_lines(content)})"
@@ -253,6 +258,14 @@ def _listed(name: str, folder: int) -> bool:
     except (OSError, UnicodeEncodeError):
         return False
     return regular and not name.startswith(_PARTIAL)
+
+
+def _places(text: str, old: str) -> int:
+    """Count the places of a text up to a most. Those that overlap count one by one: "aa" has two places in "aaa"."""
+    places, at = 0, text.find(old)
+    while at >= 0 and places < _MOST_PLACES:
+        places, at = places + 1, text.find(old, at + 1)
+    return places
 
 
 def _lines(content: str) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -20,6 +21,15 @@ HANG = "def test_hang():\n    import time\n    open('started', 'w').close()\n   
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "enclosing project" / "work space")
+
+
+@pytest.fixture
+def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the homes of test runs are made."""
+    folder = tmp_path / "homes"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
 
 
 def living(workspace: Workspace) -> list[str]:
@@ -231,3 +241,36 @@ def test_a_loop_that_ends_leaves_no_process(workspace: Workspace) -> None:
 def test_a_test_run_travels_as_json() -> None:
     run = TestRun(passed=True, output="1 passed")
     assert TestRun.model_validate_json(run.model_dump_json()) == run
+
+
+NEST = """import os, tempfile
+def test_nest():
+    for _ in range(2_000):
+        os.mkdir("folder")
+        os.chdir("folder")
+"""
+
+
+@pytest.mark.parametrize(
+    "where", ["os.environ['HOME']", "tempfile.mkdtemp()", "'.'"], ids=["home", "temp", "workspace"]
+)
+async def test_the_verdict_of_a_test_that_nests_2000_folders_is_kept(
+    workspace: Workspace, homes: Path, where: str
+) -> None:
+    workspace.write("test_nest.py", NEST.replace("    for", f"    os.chdir({where})\n    for"))
+    run = await workspace.run_tests()
+    assert run.passed, str(run)
+    assert workspace.list_files()[-1] == "test_nest.py"
+    assert not list(homes.iterdir())
+    subprocess.run(["rm", "-rf", workspace.root], check=True)
+
+
+async def test_what_tests_leave_without_permissions_is_removed(workspace: Workspace, homes: Path) -> None:
+    workspace.write(
+        "test_lock.py",
+        "import os, pathlib\ndef test_lock():\n    home = pathlib.Path.home() / 'a' / 'b'\n"
+        "    home.mkdir(parents=True)\n"
+        "    (home / 'c').symlink_to('/etc')\n    home.chmod(0)\n    home.parent.chmod(0)\n",
+    )
+    assert (await workspace.run_tests()).passed
+    assert not list(homes.iterdir())

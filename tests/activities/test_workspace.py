@@ -244,3 +244,53 @@ def test_a_runs_folder_has_a_name_to_recognise(tmp_path: Path) -> None:
     run_id = "019b2c3d-4e5f-7000-8000-0000a1b2c3d4"
     assert Workspace.of_run(tmp_path, "textkit/coder 1", run_id).root.name == "textkit-coder-1-a1b2c3d4"
     assert Workspace.of_run(tmp_path, "..", run_id).root.name == "run-a1b2c3d4"
+
+
+@pytest.mark.parametrize(
+    ("text", "old", "times"),
+    [
+        ("0, " * 70_000, "0, " * 20_000, "10 times or more"),
+        ("a" * 200_000, "a" * 60_000, "10 times or more"),
+        ("a" * 200_000, "a" * 60_000 + "b", "0 times"),
+        ("ab" * 100_000, "b" + "ab" * 30_000, "10 times or more"),
+        ("a" * 200_000 + "b", "a" * 60_000 + "b", None),
+        ("x\n" * 400_000, "x\n" * 399_999 + "y", "0 times"),
+    ],
+    ids=["list", "run", "run without its end", "pairs", "one place", "lines"],
+)
+def test_an_edit_of_a_long_repetitive_text_is_quick(
+    workspace: Workspace, text: str, old: str, times: str | None
+) -> None:
+    workspace.write("a.py", text)
+    began = time.process_time()
+    if times is None:
+        workspace.edit("a.py", old, "c")
+    else:
+        with pytest.raises(WorkspaceError, match=times):
+            workspace.edit("a.py", old, "c")
+    assert time.process_time() - began < 0.5
+
+
+def nest(folder: Path, depth: int) -> None:
+    """Make folders in each other, deeper than a path may be long."""
+    here = os.open(folder, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("folder", dir_fd=here)
+        inner = os.open("folder", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+
+
+def test_2000_nested_folders_are_said_to_be_too_deep(workspace: Workspace) -> None:
+    workspace.write("a.py", "")
+    nest(workspace.root, 2_000)
+    listed = workspace.list_files()
+    assert listed[0] == "a.py"
+    assert listed[1:] == ["folder/" * 50 + "… (more than 50 folders deep: not listed)"]
+    subprocess.run(["rm", "-rf", workspace.root], check=True)
+
+
+def test_files_under_fifty_folders_are_listed(workspace: Workspace) -> None:
+    workspace.write("a/" * 50 + "b.py", "")
+    assert workspace.list_files() == ["a/" * 50 + "b.py"]
