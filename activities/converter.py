@@ -10,20 +10,33 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic import ValidationError
 from temporalio.api.common.v1 import Payload
 from temporalio.api.failure.v1 import Failure
 from temporalio.common import RawValue
 from temporalio.contrib.pydantic import PydanticPayloadConverter, pydantic_data_converter
 from temporalio.converter import DefaultFailureConverter, PayloadConverter
+from temporalio.exceptions import ApplicationError, FailureError
 
-from activities.contract import MESSAGE_LIMIT, clip
+from activities.contract import MESSAGE_LIMIT, clip, explain
 
 
 class _Converter(PydanticPayloadConverter):
     def from_payloads(self, payloads: Sequence[Payload], type_hints: list[type] | None = None) -> list[Any]:
-        if type_hints is not None:
-            return super().from_payloads(payloads, type_hints)
+        if type_hints:  # with an empty list the SDK drops what was sent
+            return self._read_as(payloads, type_hints)
         return [self._read(payload) for payload in payloads]
+
+    def _read_as(self, payloads: Sequence[Payload], type_hints: list[type]) -> list[Any]:
+        try:
+            return super().from_payloads(payloads, type_hints)
+        except FailureError:
+            raise
+        except Exception as error:  # of this kind it ends what it was sent to; of any other it would be tried for ever
+            wanted = ", ".join(getattr(hint, "__name__", str(hint)) for hint in type_hints)
+            said = explain(error) if isinstance(error, ValidationError) else str(error)
+            message = f"what was sent can't be read as ({wanted}): {clip(said, 1_000)}"
+            raise ApplicationError(message, type="Unreadable", non_retryable=True) from None
 
     def _read(self, payload: Payload) -> Any:
         try:

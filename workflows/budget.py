@@ -36,15 +36,23 @@ _DIVIDED: tuple[Limit, ...] = ("usd", "tokens", "calls")
 """The limits of which parts of a run get shares."""
 
 
+MOST = 10**15
+"""The largest limit: what is more is no number that sums could be made with."""
+
+Amount = Annotated[float, Field(le=MOST, allow_inf_nan=False)]
+
+
 class Budget(BaseModel):
     """The limits of a run, as whoever starts it sets them: `{"usd": 2, "hours": 8}`. One that is not given is none."""
 
     model_config = ConfigDict(extra="forbid")
 
-    usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(default=None, description="US dollars")
-    tokens: Annotated[int, Field(gt=0)] | None = Field(default=None, description="Tokens of prompts and answers")
-    calls: Annotated[int, Field(gt=0)] | None = Field(default=None, description="Calls of agent methods")
-    hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+    usd: Annotated[Amount, Field(gt=0)] | None = Field(default=None, description="US dollars")
+    tokens: Annotated[int, Field(gt=0, le=MOST)] | None = Field(
+        default=None, description="Tokens of prompts and answers"
+    )
+    calls: Annotated[int, Field(gt=0, le=MOST)] | None = Field(default=None, description="Calls of agent methods")
+    hours: Annotated[Amount, Field(gt=0)] | None = Field(
         default=None, description="Hours during which any call is under way"
     )
 

@@ -56,6 +56,10 @@ class PagesUnreadable(ChoreographyError):
     """A history is replayed without access to the server that keeps the pages of its run's ledger."""
 
 
+class NoSuchPart(ChoreographyError):
+    """Something was sent for a part of a run that is not at work."""
+
+
 class AnswerRefused(ChoreographyError):
     """An answer to a question of a run is none; says why, and what is open."""
 

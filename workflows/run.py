@@ -21,10 +21,11 @@ from activities.contract import CONVERSATION_KEEPER, KEEP_PAGE_ACTIVITY, PagesKe
 from workflows.board import Board, Outcome, Report, Work
 from workflows.budget import Purse
 from workflows.continuation import Carried, taken_along, to_take_along
-from workflows.errors import LedgerFull, PathDiffers
+from workflows.errors import InputInvalid, LedgerFull, NoSuchPart, PathDiffers
 from workflows.ledger import Ledger
 from workflows.listing import Listed, Listing
 from workflows.options import Options
+from workflows.packing import text_of
 from workflows.people import AsksPeople
 from workflows.pool import Pool
 from workflows.progress import Progress, tokens_of
@@ -56,6 +57,9 @@ PAGE_BYTES = 1_500_000
 
 LEDGER_BYTES = 40_000_000
 """Bytes of all pages, compressed; a server ends the workflow that keeps them at 50 MB."""
+
+ID_BYTES = 800
+"""Bytes of a run's workflow id. The server takes 1,000, and those of conversations and shards begin with the run's."""
 
 T = TypeVar("T")
 
@@ -101,7 +105,16 @@ class Run(AsksPeople, Steered):
         return run
 
     def take_up(self, payloads: Sequence[Any]) -> Sequence[Any]:
-        """Take what an earlier run left, and return the inputs of the program."""
+        """Take what an earlier run left, and return the inputs of the program.
+
+        Raises:
+            InputInvalid: The run's workflow id is longer than it may be.
+        """
+        if len(workflow.info().workflow_id.encode()) > ID_BYTES:
+            raise InputInvalid(
+                f"the workflow id has {len(workflow.info().workflow_id.encode()):,} bytes; {ID_BYTES} is the most, as "
+                "those of its conversations and shards are made from it. Start the run under a shorter one."
+            )
         carried, older, self._newer_pages, inputs = taken_along(payloads)
         if carried is not None:
             self._carried = carried
@@ -317,6 +330,9 @@ class Run(AsksPeople, Steered):
     @workflow.signal(description="Results of a shard that are too many to be kept until it ends.")
     def shard_results(self, step: str, packed: bytes) -> None:
         """Take results of a shard."""
+        if step not in self.steering.purse.parts:
+            raise NoSuchPart(f"no shard {step} is at work")
+        text_of(packed)  # what can't be unpacked is refused here: later it would fail the scatter
         self._shard_results.setdefault(step, []).append(packed)
 
     @workflow.signal(description="How far a shard is.")

@@ -30,6 +30,7 @@ from workflows.details import DetailsWhenAsked
 from workflows.discovery import Offer, discover, own_modules
 from workflows.errors import ChoreographyError, tell
 from workflows.keeper import ConversationKeeper
+from workflows.outside import FAILS_A_WORKFLOW, Guarded
 from workflows.pages import LedgerPages
 from workflows.sandbox import sandbox
 from workflows.shard import Shard
@@ -166,6 +167,8 @@ def replayer(*choreographies: Choreography[..., Any], client: Client | None = No
     return Replayer(
         workflows=[choreography.workflow for choreography in choreographies],
         workflow_runner=sandbox(choreographies),
+        interceptors=[Guarded()],
+        workflow_failure_exception_types=FAILS_A_WORKFLOW,
         data_converter=client.data_converter if client else data_converter,
     )
 
@@ -199,7 +202,8 @@ def _choreography_worker(client: Client, settings: Settings) -> Worker:
             ],
             no_remote_activities=True,
             workflow_runner=sandbox(settings.choreographies),
-            interceptors=[DetailsWhenAsked()],
+            interceptors=[Guarded(), DetailsWhenAsked()],
+            workflow_failure_exception_types=FAILS_A_WORKFLOW,
             # The tasks of a worker that was killed wait for this long before another one gets them.
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
             graceful_shutdown_timeout=timedelta(seconds=settings.grace),

@@ -18,7 +18,7 @@ from temporalio import workflow
 from temporalio.exceptions import FailureError
 
 from activities.contract import Usage, explain
-from workflows.budget import Budget, Limit, Purse
+from workflows.budget import Amount, Budget, Limit, Purse
 from workflows.errors import BudgetExceeded, InputInvalid
 
 OnBudget = Literal["pause", "fail"]
@@ -65,7 +65,7 @@ class Steered:
             self.steering.purse.set_limits(budget)
 
     @workflow.update(description="Make no new calls; those that run may end.")
-    async def pause(self) -> str:
+    def pause(self) -> str:
         """Pause the run."""
         self.hold()
         self._tell_parts("hold")
@@ -77,7 +77,7 @@ class Steered:
             raise InputInvalid(f"the run is paused already, since {_clock(self.steering.paused_at)}.")
 
     @workflow.update(description="Go on after a pause.")
-    async def resume(self) -> str:
+    def resume(self) -> str:
         """Let the run go on."""
         self.go_on()
         self._tell_parts("go_on")
@@ -90,7 +90,7 @@ class Steered:
             raise InputInvalid(f"the run is not paused{f', but waits: {held}' if held else ''}.")
 
     @workflow.update(description='Set limits: {"usd": 2, "tokens": …, "calls": …, "hours": …}; null for none.')
-    async def set_budget(self, limits: Any = None) -> str:
+    def set_budget(self, limits: Any = None) -> str:
         """Set those limits of the budget that are named; the others stay."""
         purse = self.steering.purse
         told = purse.set_limits(Budget.model_validate(limits))
@@ -155,9 +155,9 @@ class Steered:
         self._look()
 
     @workflow.signal(description="What a run tells a part of itself of its share of the budget.")
-    def set_share(self, limits: dict[Limit, float], question: int) -> None:
+    def set_share(self, limits: dict[Limit, Amount], question: int) -> None:
         """Go on with another share, unless it was sent before the run heard what was given back of this one."""
-        if question == self._asks:
+        if question == self._asks and workflow.info().parent is not None:
             self._asked = False
             self.steering.purse.limits = limits
             self._look()
