@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 import traceback
@@ -12,13 +13,13 @@ from datetime import timedelta
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import PydanticSerializationError
+from pydantic_core import from_json
 from temporalio import activity
 from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
-from activities.agent import Agent, restore_state, saved_state, state_of
+from activities.agent import Agent, of_a_call
 from activities.answer import TurnLoop
 from activities.approval import CallSuspended, OfTheRun
 from activities.call import CallContext, answering
@@ -47,6 +48,8 @@ from activities.heartbeats import Heartbeats
 from activities.memory import Durable, Memory, Nothing
 from activities.method import Method
 from activities.progress import Progress, accounting_to
+from activities.state import declares_state, restore_state, saved_state
+from activities.values import NotKept
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +138,7 @@ async def _perform(
 
 async def _with_state(agent: Agent, memory: Memory, work: Callable[[], Awaitable[Any]]) -> Any:
     """Do plain work with the state that the instance keeps, and keep what it changed."""
-    if state_of(agent) is None:
+    if not declares_state(type(agent)):
         return await work()
     recalled = await memory.recall()
     restore_state(agent, recalled.state)
@@ -176,16 +179,16 @@ def _new_agent(agent: type[Agent], model: str | None) -> Agent:
     made = agent()
     if model:
         made.model = model
-    return made
+    return of_a_call(made)
 
 
 def _decode(method: Method[..., Any], data: bytes) -> CallRequest[dict[str, Any]]:
     try:
-        request = method.request.model_validate_json(data)
+        request = method.request.model_validate_json(data, by_alias=True, by_name=True)
     except ValidationError as error:
+        sent = clip(json.dumps(from_json(data).get("arguments")), 300)
         raise ArgumentInvalid(
-            f"the arguments do not fit: {explain(error, skip=('arguments',))}. "
-            "Caller and worker may run different versions of the code."
+            f"the arguments do not fit: {explain(error, skip=('arguments',))}. The choreography sent {sent}"
         ) from None
     arguments = {name: p.default for name, p in method.signature.parameters.items() if p.default is not p.empty}
     return request.model_copy(update={"arguments": {**arguments, **request.arguments}})
@@ -193,12 +196,13 @@ def _decode(method: Method[..., Any], data: bytes) -> CallRequest[dict[str, Any]
 
 def _encode(name: str, method: Method[..., Any], reply: CallReply[Any]) -> RawValue:
     try:
-        checked = method.reply.model_validate(dict(reply))
-        data = checked.model_dump_json(by_alias=True, round_trip=True).encode()
+        value = method.result_values.write(method.result_values.check(reply.value))
     except ValidationError as error:
-        raise ResultInvalid(f"{name} returned something else than it declares: {explain(error)}") from None
-    except PydanticSerializationError as error:
-        raise ResultInvalid(f"{name} returned something that is no data: {error}") from None
+        explained = explain(error, skip=("value",))
+        raise ResultInvalid(f"{name} returned something else than it declares: {explained}") from None
+    except NotKept as error:
+        raise ResultInvalid(f"{name} returned what would not arrive as it is: {error}") from None
+    data = f'{reply.model_dump_json(exclude={"value"})[:-1]},"value":{value}}}'.encode()
     if len(data) > PAYLOAD_LIMIT:
         raise ResultInvalid(
             f"{name} returned {len(data):,} bytes; {PAYLOAD_LIMIT:,} is the most that the server takes. "

@@ -10,18 +10,19 @@ class Critic(Agent):
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar, overload
-
-from pydantic import BaseModel
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, overload
 
 from activities.call import CallContext, current_call, workspaces_folder
+from activities.declaration import check_assignment, check_attributes, check_made
 from activities.errors import DeclarationError
-from activities.method import Kind, Method, Options, check_declaration
+from activities.method import Kind, Method, Options, check_declaration, check_types
 from activities.schema import ANSWER_TOOL
+from activities.state import check_state, declares_state
 from activities.transcript import Message, Transcript
 from activities.workspace import Workspace
 
@@ -85,13 +86,24 @@ class Agent:
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Give the agent a state of its own, where its class declares one."""
+        check_made(cls)
         made = super().__new__(cls)
-        if isinstance(state := getattr(cls, "state", None), BaseModel):
-            vars(made)["state"] = state.model_copy(deep=True)
+        if declares_state(cls):
+            vars(made)["state"] = copy.deepcopy(getattr(cls, "state"))  # noqa: B009  # no class has to have one
         return made
+
+    if not TYPE_CHECKING:  # type checkers would take any name for an attribute then
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            """Refuse what would be lost at the end of a call."""
+            if _OF_A_CALL in vars(self):
+                check_assignment(type(self), name)
+            super().__setattr__(name, value)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        check_attributes(cls, Agent)
+        check_state(cls)
         for name, method in methods_of(cls).items():
             _check_name(cls, name)
             check_declaration(cls.__name__, method)
@@ -277,14 +289,48 @@ def _declare(
     function: Callable[..., Any] | None, kind: Kind, options: Options
 ) -> Method[..., Any] | Callable[[Callable[..., Any]], Method[..., Any]]:
     def make(function: Callable[..., Any]) -> Method[..., Any]:
+        if isinstance(function, (staticmethod, classmethod, property)):
+            raise DeclarationError(
+                f"@{kind} above @{type(function).__name__}: a {kind} is a method of an agent; write it with self, and "
+                f"without @{type(function).__name__}"
+            )
         if isinstance(function, Method):
             raise DeclarationError(
                 f"{function.function.__qualname__} is a {function.kind} already and can't be made a {kind}; write one "
                 "decorator, with the options in it, and @tool without options above it to offer it to the model"
             )
+        if next(iter(inspect.signature(function).parameters), "") != "self":
+            raise DeclarationError(
+                f"{function.__qualname__}: a {kind} is a method of an agent: write it in a class, "
+                "`class Coder(Agent):`, with self as its first parameter"
+            )
         return Method(function, kind, options)
 
     return make if function is None else make(function)
+
+
+_OF_A_CALL = "_of_a_call"
+
+
+def of_a_call(agent: Agent) -> Agent:
+    """Take an agent for one that answers a single call: what is set on it from now on would be lost."""
+    vars(agent)[_OF_A_CALL] = True
+    return agent
+
+
+def check_served(agent: type[Agent]) -> None:
+    """Check a class when all modules are loaded and its calls are about to be served.
+
+    Raises:
+        DeclarationError: Its methods can't be called, or something would be lost; names class, method and mend.
+    """
+    check_made(agent)
+    if inspect.isabstract(agent):
+        missing = ", ".join(sorted(getattr(agent, "__abstractmethods__", ())))
+        raise DeclarationError(f"{agent.__name__} is abstract: write {missing}, or serve the classes made from it")
+    check_state(agent)
+    for method in methods_of(agent).values():
+        check_types(agent.__name__, method)
 
 
 def methods_of(agent: type) -> dict[str, Method[..., Any]]:
@@ -302,30 +348,6 @@ def methods_of(agent: type) -> dict[str, Method[..., Any]]:
 def tools_of(agent: type) -> dict[str, Method[..., Any]]:
     """Return the methods that a model is offered, by name."""
     return {name: method for name, method in methods_of(agent).items() if method.offered}
-
-
-def declares_state(agent: type[Agent]) -> bool:
-    """Return whether an agent class keeps a state between its calls."""
-    return isinstance(getattr(agent, "state", None), BaseModel)
-
-
-def state_of(agent: Agent) -> BaseModel | None:
-    """Return the state that an agent keeps between its calls, or None if its class declares none."""
-    state = vars(agent).get("state")
-    return state if isinstance(state, BaseModel) else None
-
-
-def restore_state(agent: Agent, saved: Any) -> None:
-    """Give an agent the state that was saved of it; nothing changes where none was, or none is declared."""
-    state = state_of(agent)
-    if saved is not None and state is not None:
-        vars(agent)["state"] = type(state).model_validate(saved)
-
-
-def saved_state(agent: Agent) -> Any:
-    """Return an agent's state as plain JSON values, to be saved; None if its class declares none."""
-    state = state_of(agent)
-    return None if state is None else state.model_dump(mode="json")
 
 
 def system_prompt_of(agent: type) -> str | None:

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from activities import model, strategy
-from activities.agent import Agent, restore_state, saved_state, system_prompt_of
+from activities.agent import Agent, system_prompt_of
 from activities.approval import Approvals, AtTheTerminal, ask_at_terminal
 from activities.call import current_call
 from activities.compaction import Window, compact
@@ -25,6 +25,7 @@ from activities.method import Method
 from activities.person import Person
 from activities.progress import Progress, accounting_to, current_progress
 from activities.schema import ANSWER_TOOL
+from activities.state import restore_state, saved_state
 from activities.template import render
 from activities.toolbox import Toolbox
 from activities.transcript import Entry, Message, Transcript

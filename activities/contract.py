@@ -47,6 +47,9 @@ PAYLOAD_LIMIT = 2 * 1024 * 1024 - 64 * 1024
 MESSAGE_LIMIT = 4_000
 """Characters in an error message. A server loses an activity's failure that is too long, and the call with it."""
 
+CROSSING = ConfigDict(ser_json_inf_nan="strings", ser_json_bytes="base64", val_json_bytes="base64")
+"""How values are written on their way between a run and its workers: infinities and bytes of any kind have a form."""
+
 HEARTBEAT_TIMEOUT_S = 5.0
 """Seconds without a heartbeat after which a call is given to another worker."""
 
@@ -144,7 +147,7 @@ def suspended_in(data: str | None) -> Suspended | None:
 class CallRequest(BaseModel, Generic[A]):
     """One use of an agent method, on its way to whichever worker pulls it."""
 
-    model_config = ConfigDict(arbitrary_types_allowed=True)
+    model_config = CROSSING
 
     instance: str
     step: str
@@ -174,7 +177,7 @@ class Receipt(BaseModel):
 class CallReply(Receipt, Generic[R]):
     """What came back from a call."""
 
-    model_config = ConfigDict(arbitrary_types_allowed=True)
+    model_config = CROSSING
 
     value: R
 
@@ -219,15 +222,15 @@ def explain(error: ValidationError, *, skip: tuple[str, ...] = ()) -> str:
 
     Args:
         error: What pydantic raised.
-        skip: Leading parts of the locations to leave out, such as the envelope's own fields.
+        skip: Leading parts of the locations to leave out, such as the envelope's own fields, in their order.
     """
     return clip("; ".join(_explain_one(detail, skip) for detail in error.errors(include_url=False)), 1_000)
 
 
 def _explain_one(detail: Any, skip: tuple[str, ...]) -> str:
     where = [str(part) for part in detail["loc"]]
-    while where and where[0] in skip:
-        where = where[1:]
+    for part in skip:
+        where = where[1:] if where[:1] == [part] else where
     place = f"'{'.'.join(where)}': " if where else ""
     return f"{place}{detail['msg'].removeprefix('Value error, ')}"
 

@@ -15,12 +15,15 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
 
-from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 from activities import schema, template
 from activities.canonical import may_hold_sets
-from activities.contract import CallReply, CallRequest, explain
+from activities.contract import CROSSING, CallReply, CallRequest, explain
+from activities.declared import refusal
 from activities.errors import ArgumentInvalid, DeclarationError
+from activities.values import NotKept, Outside, Values
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
@@ -93,9 +96,21 @@ class Method(Generic[P, R]):
 
     @cached_property
     def signature(self) -> inspect.Signature:
-        """The signature without `self`."""
+        """The signature without `self`, with the values of its defaults."""
+        try:
+            return schema.with_plain_defaults(self._written_signature)
+        except ValueError as error:  # Field(…) gave no default after one that did
+            raise DeclarationError(f"{self.function.__qualname__}: {error}; order the parameters so") from None
+
+    @cached_property
+    def _written_signature(self) -> inspect.Signature:
         signature = inspect.signature(self.function)
         return signature.replace(parameters=list(signature.parameters.values())[1:])
+
+    @cached_property
+    def _fields(self) -> dict[str, FieldInfo]:
+        """The parameters whose default is written as a `Field(…)`."""
+        return schema.fields_of(self._written_signature)
 
     @cached_property
     def hints(self) -> dict[str, Any]:
@@ -105,12 +120,13 @@ class Method(Generic[P, R]):
             DeclarationError: A hint names something that can't be found from the module.
         """
         try:
-            return typing.get_type_hints(self.function, include_extras=True)
-        except NameError as error:
+            hints = typing.get_type_hints(self.function, include_extras=True)
+        except (NameError, AttributeError) as error:
             raise DeclarationError(
                 f"{self.function.__qualname__}: {error}; annotate it with types that the module "
-                f"{self.function.__module__} defines or imports at its top level"
+                f"{self.function.__module__} defines or imports at its top level, and not under TYPE_CHECKING"
             ) from error
+        return schema.with_bounds(hints, self._fields)
 
     @cached_property
     def returns(self) -> Any:
@@ -124,21 +140,39 @@ class Method(Generic[P, R]):
         Raises:
             DeclarationError: The type has no JSON schema.
         """
-        answer = schema.AnswerSchema(self.returns, self.name)
+        answer = schema.AnswerSchema(self.returns, schema.name_for_models(self.name))
         self._adapt(lambda: answer.schema)
         return answer
 
     @cached_property
     def arguments(self) -> TypeAdapter[dict[str, Any]]:
-        """The validator of the arguments, by name."""
-        adapter: TypeAdapter[dict[str, Any]] = self._adapt(lambda: TypeAdapter(self._arguments_type))
+        """The validator of the arguments, by name, as a model gives them."""
+        adapter: TypeAdapter[dict[str, Any]] = self._adapt(lambda: TypeAdapter(self._arguments_type()))
         return adapter
+
+    @cached_property
+    def argument_values(self) -> Values[dict[str, Any]]:
+        """What writes and reads the arguments where they cross."""
+        values: Values[dict[str, Any]] = self._adapt(lambda: Values(self._crossing_arguments))
+        return values
+
+    @cached_property
+    def answer_values(self) -> Values[Any]:
+        """What reads and writes the result where a person gives it."""
+        values: Values[Any] = self._adapt(lambda: Values(self.returns, Outside))
+        return values
+
+    @cached_property
+    def result_values(self) -> Values[Any]:
+        """What writes and reads the result where it crosses."""
+        values: Values[Any] = self._adapt(lambda: Values(self.returns, CallReply))
+        return values
 
     @cached_property
     def request(self) -> type[CallRequest[dict[str, Any]]]:
         """The message that carries a call of this method."""
         message: type[CallRequest[dict[str, Any]]] = self._adapt(
-            lambda: CallRequest.__class_getitem__(self._arguments_type)
+            lambda: CallRequest.__class_getitem__(self._crossing_arguments)
         )
         return message
 
@@ -154,13 +188,16 @@ class Method(Generic[P, R]):
         return message
 
     @cached_property
-    def _arguments_type(self) -> Any:
-        return schema.arguments_type(self.name, self.signature, self.hints, self.docstring)
+    def _crossing_arguments(self) -> Any:
+        return self._arguments_type(CROSSING)
+
+    def _arguments_type(self, config: ConfigDict | None = None) -> Any:
+        return schema.arguments_type(self.name, self.signature, self.hints, self.docstring, config)
 
     def _adapt(self, build: Callable[[], Any]) -> Any:
         try:
             return build()
-        except (PydanticSchemaGenerationError, PydanticUserError) as error:
+        except (PydanticSchemaGenerationError, PydanticUserError, NameError) as error:
             reason = str(error).splitlines()[0]
             raise DeclarationError(
                 f"{self.function.__qualname__}: its types can't be written as JSON: {reason}; "
@@ -177,8 +214,22 @@ class Method(Generic[P, R]):
             bound = self.signature.bind(*args, **kwargs)
         except TypeError as error:
             raise ArgumentInvalid(f"{self.function.__qualname__}{self.signature}: {error}") from None
+        given = set(bound.arguments)
         bound.apply_defaults()
+        for name in self._fields.keys() - given:
+            bound.arguments[name] = schema.plain_default(self._fields[name])
         return dict(bound.arguments)
+
+    def write(self, arguments: Mapping[str, Any]) -> str:
+        """Write arguments of the declared types as one JSON object, to be sent.
+
+        Raises:
+            ArgumentInvalid: One would not arrive as it is; names the parameter.
+        """
+        try:
+            return self.argument_values.write(dict(arguments))
+        except NotKept as error:
+            raise ArgumentInvalid(f"{self.function.__qualname__}: {error}") from None
 
     def check(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments as the types that are declared for them.
@@ -187,7 +238,7 @@ class Method(Generic[P, R]):
             ArgumentInvalid: One is of another type; names the parameter.
         """
         try:
-            return self.arguments.validate_python(arguments)
+            return self.arguments.validate_python(arguments, by_alias=True, by_name=True)
         except ValidationError as error:
             raise ArgumentInvalid(f"{self.function.__qualname__}: {explain(error)}") from None
 
@@ -199,9 +250,12 @@ class Method(Generic[P, R]):
         """
         if self.kind == "prompt":
             return _prompt_in_process(agent, self, self.check(self.bind(args, kwargs)))
-        if self.is_async or not _loop_is_running():
-            return self.function(agent, *args, **kwargs)
-        return asyncio.to_thread(self.function, agent, *args, **kwargs)
+        function = functools.partial(self.function, agent)
+        if self._fields:  # the function itself would get these as its defaults
+            function = functools.partial(function, **self.check(self.bind(args, kwargs)))
+        else:
+            function = functools.partial(function, *args, **kwargs)
+        return function() if self.is_async or not _loop_is_running() else asyncio.to_thread(function)
 
 
 def _prompt_in_process(agent: Any, method: Method[..., Any], arguments: dict[str, Any]) -> Coroutine[Any, Any, Any]:
@@ -227,16 +281,54 @@ def check_declaration(agent: str, method: Method[..., Any]) -> None:
         DeclarationError: Names class, method and mend.
     """
     where = f"{agent}.{method.name}"
-    for parameter in method.signature.parameters.values():
+    for parameter in method._written_signature.parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
             raise DeclarationError(
                 f"{where}: the parameter '{parameter}' has no single name and type to send; "
                 "write plain parameters, or one list or dict"
             )
-    if method.offered and not method.docstring:
-        raise DeclarationError(f"{where}: a tool needs a docstring: it is what tells the model when to call it")
+    _ = method.signature
+    if inspect.isasyncgenfunction(method.function) or inspect.isgeneratorfunction(method.function):
+        raise DeclarationError(
+            f"{where}: a {method.kind} gives its result once; collect what it yields, and return that"
+        )
+    if method.offered:
+        _check_tool(where, method)
     if method.kind == "prompt":
         _check_prompt(where, method)
+    _check_types(where, _known_hints(method.function))
+
+
+def check_types(agent: str, method: Method[..., Any]) -> None:
+    """Check what can be known of a method's types when all modules are loaded.
+
+    Raises:
+        DeclarationError: A type can't be found, or its values can't cross; names class, method, place and mend.
+    """
+    _check_types(f"{agent}.{method.name}", method.hints)
+    _ = method.argument_values, method.result_values
+
+
+def _check_types(where: str, hints: Mapping[str, Any]) -> None:
+    for name, hint in hints.items():
+        if refused := refusal(hint):
+            said = refused.of("its result") if name == "return" else refused.of("the argument", name)
+            raise DeclarationError(f"{where}: {said}")
+
+
+def _check_tool(where: str, method: Method[..., Any]) -> None:
+    if not method.docstring:
+        raise DeclarationError(f"{where}: a tool needs a docstring: it is what tells the model when to call it")
+    if not schema.is_described(method.docstring):
+        raise DeclarationError(
+            f"{where}: its docstring begins with a section; write before it what the tool does: "
+            "that is what tells the model when to call it"
+        )
+    if schema.name_for_models(method.name) != method.name:
+        raise DeclarationError(
+            f"{where}: models take names of at most {schema.NAME_LENGTH} letters, digits and underscores "
+            f"(A to Z, 0 to 9), and this has {len(method.name)}: '{method.name}'; give the tool another one"
+        )
 
 
 def _check_prompt(where: str, method: Method[..., Any]) -> None:
@@ -258,8 +350,11 @@ def _check_prompt(where: str, method: Method[..., Any]) -> None:
 
 def _known_hints(function: Callable[..., Any]) -> dict[str, Any]:
     try:
-        return typing.get_type_hints(function)
-    except NameError:  # of a type defined further down in the module: its fields are checked when it is there
+        return typing.get_type_hints(function, include_extras=True)
+    except (
+        NameError,
+        AttributeError,
+    ):  # of a type defined further down in the module: its fields are checked when it is there
         return {}
 
 

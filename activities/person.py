@@ -18,7 +18,7 @@ from activities.agent import ASKING_OPTIONS, Agent, tools_of
 from activities.contract import explain
 from activities.errors import DeclarationError
 from activities.method import Method, Options
-from activities.schema import AnswerSchema
+from activities.values import NotKept
 
 _USUAL = Options(timeout=3600.0, retries=8)
 """What `@prompt` sets where it is told nothing."""
@@ -81,10 +81,14 @@ def _check_default(where: str, method: Method[..., Any]) -> None:
     if not method.options.has_default:
         return
     try:
-        returns = method.returns
+        _ = method.returns
     except DeclarationError:  # of a type defined further down in the module
         return
     try:
-        AnswerSchema(returns, method.name).adapter.validate_python(method.options.default)
+        values = method.result_values
+        values.write(values.check(method.options.default))
     except ValidationError as error:
-        raise DeclarationError(f"{where}: the default is no answer of the declared type: {explain(error)}") from None
+        problem = explain(error, skip=("value",))
+        raise DeclarationError(f"{where}: the default is no answer of the declared type: {problem}") from None
+    except NotKept as error:
+        raise DeclarationError(f"{where}: the default would not arrive as it is: {error}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import re
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Annotated, Any, NotRequired, get_args, get_origin
 import docstring_parser
 from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.fields import FieldInfo
-from pydantic_core import from_json
+from pydantic_core import PydanticUndefined, from_json
 from typing_extensions import TypedDict
 
 Schema = dict[str, Any]
@@ -22,7 +23,9 @@ ANSWER_TOOL = "final_answer"
 _WRAPPER = "answer"
 
 
-def arguments_type(name: str, signature: inspect.Signature, hints: dict[str, Any], docstring: str) -> Any:
+def arguments_type(
+    name: str, signature: inspect.Signature, hints: dict[str, Any], docstring: str, config: ConfigDict | None = None
+) -> Any:
     """Return a typed dict with one key per parameter, which pydantic validates and describes.
 
     A typed dict rather than a model, because a parameter may have any name, `json` and `copy` among them.
@@ -32,6 +35,7 @@ def arguments_type(name: str, signature: inspect.Signature, hints: dict[str, Any
         signature: The method's signature without `self`.
         hints: The method's resolved type hints.
         docstring: Where parameters without an own description are described.
+        config: How values of some types are read, where it is not as a model writes them.
     """
     described = {item.arg_name: item.description for item in docstring_parser.parse(docstring).params}
     fields: dict[str, Any] = {}
@@ -43,8 +47,46 @@ def arguments_type(name: str, signature: inspect.Signature, hints: dict[str, Any
         fields[parameter.name] = NotRequired[hint] if optional else hint
     make: Any = TypedDict  # type checkers know its declarations only, not its calls
     typed = make(re.sub(r"\W", "_", name), fields)
-    typed.__pydantic_config__ = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    typed.__pydantic_config__ = ConfigDict(**(config or {}), extra="forbid")
     return typed
+
+
+def plain_default(field: FieldInfo) -> Any:
+    """Return the default that a `Field(…)` gives, anew each time; `inspect.Parameter.empty` if it gives none."""
+    if field.is_required():
+        return inspect.Parameter.empty
+    return field.get_default(call_default_factory=True, validated_data={})
+
+
+def bounds_of(field: FieldInfo) -> FieldInfo:
+    """Return all that a `Field(…)` says but the default, for an annotation."""
+    bounds = copy.copy(field)
+    bounds.default, bounds.default_factory = PydanticUndefined, None
+    bounds._attributes_set = {
+        name: value for name, value in field._attributes_set.items() if name not in ("default", "default_factory")
+    }
+    return bounds
+
+
+def with_plain_defaults(signature: inspect.Signature) -> inspect.Signature:
+    """Return a signature whose defaults are values, where they were written as `Field(default=…)`."""
+    parameters = [
+        parameter.replace(default=plain_default(parameter.default))
+        if isinstance(parameter.default, FieldInfo)
+        else parameter
+        for parameter in signature.parameters.values()
+    ]
+    return signature.replace(parameters=parameters)
+
+
+def with_bounds(hints: dict[str, Any], fields: dict[str, FieldInfo]) -> dict[str, Any]:
+    """Return hints that say of each parameter what its `Field(…)` says."""
+    return {**hints, **{name: Annotated[hints.get(name, Any), bounds_of(field)] for name, field in fields.items()}}
+
+
+def fields_of(signature: inspect.Signature) -> dict[str, FieldInfo]:
+    """Return the parameters whose default is written as a `Field(…)`."""
+    return {name: p.default for name, p in signature.parameters.items() if isinstance(p.default, FieldInfo)}
 
 
 def description_of(docstring: str) -> str:
@@ -58,6 +100,27 @@ def description_of(docstring: str) -> str:
 _SECTIONS = re.compile(
     r"^(Args|Arguments|Params|Parameters|Returns|Yields|Raises):[ \t]*\n(?:[ \t]*\n|[ \t]+.*(?:\n|\Z))*", re.MULTILINE
 )
+
+
+_PARSED = re.compile(r"(Args|Arguments|Params|Parameters|Returns|Yields|Raises|Examples?|Notes?)\b|:[a-z]+")
+
+
+def is_described(docstring: str) -> bool:
+    """Return whether a docstring says what its method does, before its sections."""
+    return not _PARSED.match(docstring) or bool(description_of(docstring))
+
+
+NAME_LENGTH = 64
+"""Characters that providers take in the name of a tool or of a schema."""
+
+
+def name_for_models(name: str) -> str:
+    """Return a name as providers take it.
+
+    >>> name_for_models("größe")
+    'gr__e'
+    """
+    return re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:NAME_LENGTH]
 
 
 def example(schema: Schema, definitions: Schema | None = None) -> Any:

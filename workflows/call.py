@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Generic, Protocol, TypeVar
@@ -12,10 +13,11 @@ from typing import Any, Generic, Protocol, TypeVar
 from pydantic import BaseModel, ValidationError
 from temporalio import workflow
 
-from activities.agent import Agent, declares_state
-from activities.contract import HEARTBEAT_TIMEOUT_S, explain, method_name
+from activities.agent import Agent
+from activities.contract import HEARTBEAT_TIMEOUT_S, clip, explain, method_name
 from activities.method import Method
 from activities.person import Person
+from activities.state import declares_state
 from workflows.errors import CallFailed, ClaimEnded, TooLarge
 from workflows.ledger import Outcome, Step
 from workflows.pool import Pool
@@ -187,13 +189,9 @@ class Call(Generic[R]):
                 raise asyncio.CancelledError
             raise self._failed(instance, *outcome.error) from outcome.cause
         try:
-            reply = self.method.reply.model_validate_json(outcome.data)
+            value: R = self.method.result_values.read(outcome.data)
         except ValidationError as error:
-            reason = (
-                f"its result does not fit its type: {explain(error)}. Do worker and choreography run the same code?"
-            )
-            raise self._failed(instance, "ResultInvalid", reason) from None
-        value: R = reply.value
+            raise self._failed(instance, "ResultInvalid", unreadable(outcome.data, error)) from None
         return value
 
     def _failed(self, instance: str, kind: str, reason: str) -> CallFailed:
@@ -210,6 +208,12 @@ class Call(Generic[R]):
         if self._scope.title:
             return self._scope.title
         return label(next(iter(self.arguments.values()))) if self.arguments else self.method.name
+
+
+def unreadable(data: str, error: ValidationError) -> str:
+    """Say of a result that a worker had read back, by its own types, that it can't be read by those of the run."""
+    received = clip(json.dumps(json.loads(data).get("value")), 300)
+    return f"its result does not fit its type: {explain(error, skip=('value',))}. The worker sent {received}"
 
 
 def heartbeat_timeout(instances: int) -> float:

@@ -16,12 +16,13 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 from temporalio import workflow
 
 from activities.contract import Approval, Resumption, Suspended, WantedApproval, explain
 from activities.progress import READABLE_BYTES
 from activities.transcript import shortened
+from activities.values import NotKept, Values, carried
 from workflows.errors import AnswerRefused
 from workflows.question import APPROVAL, SHOWN_OF_A_QUESTION, Inquiry, Question, command
 
@@ -62,7 +63,7 @@ class Asked(BaseModel):
 class _Open:
     """A question that waits for its answer."""
 
-    def __init__(self, question: Question, answer: TypeAdapter[Any]) -> None:
+    def __init__(self, question: Question, answer: Values[Any]) -> None:
         self.question = question
         self.answer = answer
         self.given: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -146,7 +147,7 @@ class People:
         async def decide_one(wanted: WantedApproval) -> None:
             answer = await self.ask(inquire(wanted))
             assert answer is not None  # there is no deadline
-            aside.approvals[wanted.tool_call] = APPROVAL.validate_json(answer)
+            aside.approvals[wanted.tool_call] = APPROVAL.read(carried(answer))
 
         await asyncio.gather(
             *(decide_one(wanted) for wanted in aside.suspended.wants if wanted.tool_call not in aside.approvals)
@@ -172,13 +173,13 @@ class People:
         if asked is None:
             raise AnswerRefused(f"The question {json.dumps(id)} {self._state_of(id)}. {self._told()}")
         try:
-            answer = asked.answer.validate_json(json.dumps(given[0]["answer"]))
-        except ValidationError as error:
+            return id, asked.answer.write(asked.answer.read(carried(json.dumps(given[0]["answer"]))))
+        except (ValidationError, NotKept) as error:
+            problem = explain(error, skip=("value",)) if isinstance(error, ValidationError) else str(error)
             raise AnswerRefused(
-                f"The answer to {id} ({asked.question.method}) does not fit: {explain(error)}. "
+                f"The answer to {id} ({asked.question.method}) does not fit: {problem}. "
                 f"For example: {asked.question.command}"
             ) from None
-        return id, asked.answer.dump_json(answer, by_alias=True, round_trip=True).decode()
 
     def take(self, id: str, answer: str) -> None:
         """Give a question its answer; from this moment on it is open no more."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
 from temporalio import workflow
 
 from activities.contract import Approval, WantedApproval, digest_of, method_name
@@ -17,6 +17,7 @@ from activities.method import Method
 from activities.schema import example
 from activities.template import in_short, render
 from activities.transcript import shortened
+from activities.values import Outside, Values
 
 if TYPE_CHECKING:
     from workflows.request import Request
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 ANYONE = "anyone"
 """Who is asked whether a tool may run."""
 
-APPROVAL = TypeAdapter(Approval)
+APPROVAL: Values[Approval] = Values(Approval, Outside)
 
 SHOWN_OF_A_QUESTION = 10_000
 """Characters of a question that are shown: a query's answer holds many questions in at most 2 MB."""
@@ -83,7 +84,7 @@ class Inquiry:
         text: The question in words.
         arguments: What it is about, for people to read.
         digest: Of all that it is about; an answer is for this and nothing else.
-        answer: The type of the answer.
+        answer: The type of the answer, as people write it.
         remind: Seconds between reminders; None for none.
         deadline: Seconds until the answer is given up; None for never.
     """
@@ -94,7 +95,7 @@ class Inquiry:
     text: str
     arguments: dict[str, Any]
     digest: str
-    answer: TypeAdapter[Any]
+    answer: Values[Any]
     remind: float | None = None
     deadline: float | None = None
 
@@ -110,7 +111,7 @@ class Inquiry:
             text=render(method.docstring, arguments),
             arguments=in_short(json.loads(f"{{{request.arguments}}}")["arguments"]),
             digest=request.digest(name, person),
-            answer=method.answer.adapter,
+            answer=method.answer_values,
             remind=method.options.remind,
             deadline=method.options.deadline,
         )
@@ -130,7 +131,7 @@ class Inquiry:
         )
 
 
-def command(id: str, answer: TypeAdapter[Any]) -> str:
+def command(id: str, answer: Values[Any]) -> str:
     """Return a command line that answers a question of this run, with an example of an answer."""
     given = json.dumps({"question": id, "answer": example(answer.json_schema())}, ensure_ascii=False)
     return (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from pydantic_core import PydanticSerializationError, from_json, to_json
+from pydantic_core import from_json, to_json
 from temporalio import workflow
 from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue, RetryPolicy
@@ -88,7 +88,8 @@ class Request(NamedTuple):
         """Make a request from arguments of the declared types.
 
         Raises:
-            TooLarge: They are more than the server takes, or no data.
+            TooLarge: They are more than the server takes.
+            ArgumentInvalid: One would not arrive as it is.
         """
         text = arguments_text(method, arguments)
         if len(text) + _ENVELOPE > PAYLOAD_LIMIT:
@@ -125,13 +126,9 @@ def arguments_text(method: Method[..., Any], arguments: Mapping[str, Any]) -> st
     """Write arguments of the declared types as JSON, `{"arguments":{…}}`, in every process in the same way.
 
     Raises:
-        TooLarge: They are no data.
+        ArgumentInvalid: One would not arrive as it is.
     """
-    try:
-        message = method.request.model_construct(arguments=dict(arguments))
-        text = message.model_dump_json(include={"arguments"}, by_alias=True, round_trip=True)
-    except PydanticSerializationError as error:
-        raise TooLarge(f"an argument is no data: {error}") from None
+    text = f'{{"arguments":{method.write(arguments)}}}'
     if not method.may_take_sets:
         return text
     return to_json(in_order({"arguments": arguments}, from_json(text))).decode()

@@ -7,6 +7,7 @@ from typing import Any
 
 from activities.contract import WantedApproval, suspended_in
 from activities.method import Method
+from activities.values import carried
 from workflows.ledger import Outcome
 from workflows.question import Inquiry
 from workflows.request import Request, Service, send
@@ -19,9 +20,8 @@ async def ask(run: Run, method: Method[..., Any], inquiry: Inquiry) -> Outcome:
     answer = await run.people.ask(inquiry)
     if answer is None and not options.has_default:
         return Outcome(error=("Unanswered", f"no answer within {options.deadline:g} s."))
-    if answer is None:
-        answer = method.answer.adapter.dump_json(options.default, by_alias=True, round_trip=True).decode()
-    return Outcome(f'{{"value":{answer}}}')
+    value = options.default if answer is None else inquiry.answer.read(carried(answer))
+    return Outcome(carried(method.result_values.write(value)))
 
 
 async def send_until_done(run: Run, service: Service, request: Request, instance: str, message: bytes) -> Outcome:

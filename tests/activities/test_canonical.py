@@ -36,7 +36,7 @@ class Farmer(Agent):
     async def visit(self, farm: Farm, others: list[Farm]) -> None: ...
 
     @task
-    async def clean(self, pens: set[Pen], anything: Any) -> None: ...
+    async def clean(self, pens: set[Pen], others: list[str | set[int]], anything: Any = None) -> None: ...
 
     @task
     async def plant(self, rows: list[str], fields: dict[str, int]) -> None: ...
@@ -54,7 +54,7 @@ CASES: dict[str, Callable[[], dict[str, Any]]] = {
     },
     "clean": lambda: {
         "pens": {Pen(frozenset(WORDS[n:]), str(n)) for n in range(5)},
-        "anything": {"deep": [set(WORDS), {"deeper": frozenset(WORDS)}]},
+        "others": [set(range(20)), "a"],
     },
 }
 
@@ -71,9 +71,9 @@ def test_arguments_that_hold_sets_are_the_same_text_in_every_process(method: str
 
 def test_what_is_in_a_set_is_sorted_and_nothing_else_is() -> None:
     arguments = json.loads(f"{{{text_of('visit', CASES['visit']())}}}")["arguments"]
-    assert arguments["farm"] == {"beasts": WORDS, "by_size": {"small": WORDS}}
-    arguments = json.loads(f"{{{text_of('clean', {'pens': set(), 'anything': ['b', 'a', {2, 1}]})}}}")["arguments"]
-    assert arguments["anything"] == ["b", "a", [1, 2]]
+    assert arguments["farm"] == {"animals": WORDS, "by_size": {"small": WORDS}}
+    arguments = json.loads(f"{{{text_of('clean', {'pens': set(), 'others': ['b', 'a', {2, 1}]})}}}")["arguments"]
+    assert arguments["others"] == ["b", "a", [1, 2]]
 
 
 def test_only_types_that_may_hold_sets_are_looked_at() -> None:
