@@ -47,7 +47,8 @@ from activities.errors import (
 from activities.heartbeats import Heartbeats
 from activities.memory import Durable, Memory, Nothing
 from activities.method import Method
-from activities.progress import Progress, accounting_to
+from activities.progress import Progress
+from activities.record import working
 from activities.state import declares_state, restore_state, saved_state
 from activities.values import NotKept
 
@@ -132,7 +133,7 @@ async def _perform(
     if method.kind == "prompt":
         approvals = OfTheRun(request.resumption)
         return await TurnLoop(agent, method, arguments, recorder.progress, memory, recorder.record, approvals).run()
-    with accounting_to(recorder.progress):
+    async with working(recorder.progress, recorder.record):
         return await _with_state(agent, memory, lambda: getattr(agent, method.name)(**arguments))
 
 

@@ -6,6 +6,7 @@ earlier calls comes from the instance's memory, and what is said in this one goe
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,12 +19,13 @@ from activities.agent import Agent, system_prompt_of
 from activities.approval import Approvals, AtTheTerminal, ask_at_terminal
 from activities.call import current_call
 from activities.compaction import Window, compact
-from activities.contract import Approval, clip, explain
+from activities.contract import Approval, clip, explain, method_name
 from activities.errors import AnswerInvalid, ContextTooLong, TurnLimit
 from activities.memory import InThisProcess, Memory, Nothing
 from activities.method import Method
 from activities.person import Person
-from activities.progress import Progress, accounting_to, current_progress
+from activities.progress import Progress
+from activities.record import Record, current_record, inside_tool, working
 from activities.schema import ANSWER_TOOL
 from activities.state import restore_state, saved_state
 from activities.template import render
@@ -35,18 +37,25 @@ async def answer_in_process(agent: Agent, method: Method[..., Any], arguments: d
     """Answer a prompt here, without a server.
 
     The agent remembers what was said for as long as it lives; a prompt that is asked from inside another one starts
-    afresh, as its messages can't stand between a tool call and its result.
+    afresh, as its messages can't stand between a tool call and its result. It is recorded with that one's.
     """
     if isinstance(agent, Person):
         return ask_at_terminal(render(method.docstring, arguments), method.answer.adapter)
-    outer, progress = current_progress(), Progress()
-    forgets = outer is not None or not method.options.memory
-    memory: Memory = Nothing() if forgets else InThisProcess(agent.transcript)
-    try:
-        return await TurnLoop(agent, method, arguments, progress, memory).run()
-    finally:
-        if outer is not None:
-            outer.usage += progress.usage
+    if (outer := current_record()) is not None:
+        asking = _answer_inside(outer, agent, method, arguments)
+        if outer.loop is asyncio.get_running_loop():
+            return await asking
+        # In a thread of synchronous code that runs a loop of its own: what is asked is recorded by the call's.
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asking, outer.loop))
+    memory: Memory = InThisProcess(agent.transcript) if method.options.memory else Nothing()
+    return await TurnLoop(agent, method, arguments, Progress(), memory).run()
+
+
+async def _answer_inside(outer: Record, agent: Agent, method: Method[..., Any], arguments: dict[str, Any]) -> Any:
+    whom = f"{vars(agent).get('name')} {vars(agent).get('model')}"
+    asked = render(method.docstring, arguments)
+    with outer.inside(method_name(type(agent).__name__, method.name), asked, whom) as progress:
+        return await TurnLoop(agent, method, arguments, progress, Nothing(), outer.write).run()
 
 
 @dataclass(frozen=True)
@@ -100,7 +109,7 @@ class TurnLoop:
             ModelRefused, ModelUnavailable: See `model.ask`.
             CallSuspended: A tool needs an approval that has to be waited for.
         """
-        with accounting_to(self.progress):
+        async with working(self.progress, self.record) as self._here:
             already_committed = await self._recall()
             while True:
                 outcome = await self._digest(self._undigested() or await self._next_turn())
@@ -118,7 +127,7 @@ class TurnLoop:
         restore_state(self.agent, recalled.state if self.progress.state is None else self.progress.state)
         if recalled.committed is None:
             return False
-        entries = recalled.committed[1:]
+        entries = [entry for entry in recalled.committed[1:] if entry.get("note") != "inner"]
         while entries and entries[-1].get("content") == _ACCEPTED:
             entries.pop()
         self.progress.entries = entries
@@ -137,7 +146,7 @@ class TurnLoop:
         accepted = [_tool_message(call, _ACCEPTED) for call in _calls_of(last) if call["id"] not in answered]
         # A tell's text is in the conversation already.
         entries = [{"role": "user", "told": e["told"]} if "told" in e else e for e in self.progress.entries]
-        return [self.request, *entries, *accepted]
+        return [self.request, *entries, *accepted, *self.progress.said_inside()]
 
     def _transcript(self) -> Transcript:
         return self.history.plus([self.request, *self.progress.entries])
@@ -150,11 +159,12 @@ class TurnLoop:
                 f"{self._where()} took {turns} turns without giving an answer. "
                 "Raise max_turns, or make the task smaller."
             )
+        self._here.may_ask()
         await self._hear()
         await self._compact()
         reply = await self._ask()
         message = _with_call_ids(reply.message, {call["id"] for call in self._calls_so_far()}, turns)
-        self.progress.usage += reply.usage
+        self._here.use(reply.usage)
         self.progress.entries.append(message)
         if reply.finish_reason == "length" and not message.get("tool_calls"):
             told = "Your answer was cut off at the token limit. Give a shorter one."
@@ -182,7 +192,7 @@ class TurnLoop:
             self._transcript(), self.history.next, self._opening(), self.toolbox.schemas, window, force=force
         )
         if notes:
-            self.progress.usage += usage
+            self._here.use(usage)
             self.progress.entries.extend(notes)
             self.record()
         return bool(notes)
@@ -273,7 +283,8 @@ class TurnLoop:
         if approval is not None and not approval.approve:
             self._answer_call(call, f"A person has refused this call: {approval.reason or 'no reason was given'}")
             return
-        result, done = await self.toolbox.use(call, self._turns(), number)
+        with inside_tool(call["id"]):
+            result, done = await self.toolbox.use(call, self._turns(), number)
         if done:
             name = call["function"]["name"]
             self.progress.tools_done = list(dict.fromkeys([*self.progress.tools_done, name]))

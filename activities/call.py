@@ -21,11 +21,16 @@ class CallContext:
     step: str
     turn: int = 0
     tool_call: int = 0
+    inside: str = ""
+    """Which prompt this is, of those that are asked inside the call; empty for the call itself."""
 
     @property
     def idempotency_key(self) -> str:
-        """The same for every repetition of this piece of work, and for no other: `<run>/<step>/<turn>/<tool call>`."""
-        return f"{self.run_id}/{self.step}/{self.turn}/{self.tool_call}"
+        """The same for every repetition of this piece of work, and for no other: `<run>/<step>/<turn>/<tool call>`.
+
+        In a prompt that a tool asks, that tool call is followed by the prompt, and by turn and tool call in that one.
+        """
+        return f"{self.run_id}/{self.step}/{self.inside}{self.turn}/{self.tool_call}"
 
 
 _current: ContextVar[CallContext | None] = ContextVar("call", default=None)
@@ -54,6 +59,18 @@ def calling_tool(turn: int, tool_call: int) -> Iterator[None]:
         yield
         return
     with answering(replace(call, turn=turn, tool_call=tool_call)):
+        yield
+
+
+@contextmanager
+def asking_inside(prompt: str) -> Iterator[None]:
+    """Make a prompt that is asked inside part of the current call's idempotency key."""
+    call = _current.get()
+    if call is None:
+        yield
+        return
+    place = f"{call.inside}{call.turn}/{call.tool_call}/{prompt}/"
+    with answering(replace(call, inside=place, turn=0, tool_call=0)):
         yield
 
 

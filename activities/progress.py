@@ -1,16 +1,26 @@
-"""How far a call has come: what travels as heartbeat details, so that the next attempt starts from there."""
+"""How far a call has come: what travels as heartbeat details, so that the next attempt starts from there.
+
+Prompts that are asked inside a call, by a task or by a tool, have a progress of their own inside the call's, and so on
+down.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel
 
 from activities.contract import PAYLOAD_LIMIT, Usage
-from activities.transcript import Entry, compressed, decompressed, with_short_results
+from activities.transcript import (
+    SENT_OF_LONG_RESULTS,
+    Entry,
+    compressed,
+    decompressed,
+    error,
+    inner,
+    shortened,
+    with_short_results,
+)
 
 READABLE_BYTES = 16_000
 """Up to this size progress is recorded as it is, for people to read in the UI; beyond, it is compressed."""
@@ -25,12 +35,15 @@ class Progress(BaseModel):
     """How many tells of people are among them."""
     tools_done: list[str] = []
     usage: Usage = Usage()
+    """What was used, by prompts inside as well."""
     rejections: int = 0
     """How many answers were sent back."""
     failures: int = 0
     """How many attempts ended in an error; a worker's death is none."""
     state: Any = None
     """The agent's state after the last tool; None if it declares none."""
+    inner: dict[str, InnerProgress] = {}
+    """Prompts that were asked inside, by names that say where and what."""
 
     def record(self, limit: int = PAYLOAD_LIMIT) -> Any:
         """Return what to write down: always less than the server's limit for a payload, and quick to write often.
@@ -43,12 +56,16 @@ class Progress(BaseModel):
             return self.model_dump(mode="json", exclude_defaults=True)
         packed = compressed(written)
         if len(packed) > limit:
-            packed = compressed(self._with_short_results().model_dump_json(exclude_defaults=True))
+            short = self._with_short_results()
+            packed = compressed(short.model_dump_json(exclude_defaults=True))
+            if len(packed) > limit and self.inner:
+                packed = compressed(short._with_last_words().model_dump_json(exclude_defaults=True))
         return {"packed": packed}
 
-    def snapshot(self) -> Progress:
+    def snapshot(self) -> Self:
         """Return this as it is now, for another thread to write down while the call goes on."""
-        return self.model_copy(update={"entries": list(self.entries)})
+        inside = {name: one.snapshot() for name, one in list(self.inner.items())}
+        return self.model_copy(update={"entries": list(self.entries), "inner": inside})
 
     @classmethod
     def read(cls, recorded: Any) -> Progress:
@@ -57,23 +74,44 @@ class Progress(BaseModel):
             return cls.model_validate_json(decompressed(recorded["packed"]))
         return cls.model_validate(recorded)
 
-    def _with_short_results(self) -> Progress:
-        return self.model_copy(update={"entries": with_short_results(self.entries)})
+    def said_inside(self) -> list[Entry]:
+        """Return what was said by prompts that were asked inside, a note for each."""
+        return [inner(one.method, one.tool_call, one.said()) for one in self.inner.values()]
+
+    def _with_short_results(self) -> Self:
+        """Leave of long tool results head and tail."""
+        inside = {name: one._with_short_results() for name, one in self.inner.items()}
+        return self.model_copy(update={"entries": with_short_results(self.entries), "inner": inside})
+
+    def _with_last_words(self) -> Self:
+        """Leave of prompts inside that are answered only the answer: it is all that the next attempt needs."""
+        return self.model_copy(update={"inner": {name: one._with_last_words() for name, one in self.inner.items()}})
 
 
-_current: ContextVar[Progress | None] = ContextVar("progress", default=None)
+class InnerProgress(Progress):
+    """What was done of a prompt that was asked inside a call."""
 
+    method: str
+    tool_call: str = ""
+    """The id of the tool call in which it was asked; empty for the code of a task."""
+    asked: str
+    """The user prompt."""
+    done: bool = False
+    """Whether it was answered."""
+    error: str = ""
+    """Why the last attempt at it has failed, if it has."""
 
-def current_progress() -> Progress | None:
-    """Return the progress of the call inside which the code runs; None outside of any."""
-    return _current.get()
+    def said(self) -> list[Entry]:
+        """Return all that was said."""
+        why = [error(self.error)] if self.error else []
+        return [{"role": "user", "content": self.asked}, *self.entries, *self.said_inside(), *why]
 
+    def _with_short_results(self) -> Self:
+        asked = shortened(self.asked, SENT_OF_LONG_RESULTS)
+        return super()._with_short_results().model_copy(update={"asked": asked})
 
-@contextmanager
-def accounting_to(progress: Progress) -> Iterator[None]:
-    """Count what prompts use that are asked inside, by a task or by a tool, as used by this call."""
-    token = _current.set(progress)
-    try:
-        yield
-    finally:
-        _current.reset(token)
+    def _with_last_words(self) -> Self:
+        if not self.done:
+            return super()._with_last_words()
+        answer = max(number for number, entry in enumerate(self.entries) if entry.get("role") == "assistant")
+        return self.model_copy(update={"entries": self.entries[answer:], "inner": {}})

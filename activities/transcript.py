@@ -1,7 +1,8 @@
 """What an instance remembers: a list of entries that is only ever added to, and what a model is shown of it.
 
-An entry is a message of the conversation, in OpenAI's form, or a note on how to show what came before it: from where on
-tool results are shown whole, and what stands for the messages of the middle. Both wings use this, so it is plain data.
+An entry is a message of the conversation, in OpenAI's form, or a note. Some notes say how to show what came before:
+from where on tool results are shown whole, and what stands for the messages of the middle. Others are for people alone:
+what prompts said that were asked inside a call. Both wings use this, so it is plain data.
 """
 
 from __future__ import annotations
@@ -27,6 +28,17 @@ def shorten(before: int) -> Entry:
 def summary(until: int, keep: Sequence[int], text: str) -> Entry:
     """Make the note that a summary stands for the entries before a number, but for those that are kept whole."""
     return {"note": "summary", "until": until, "keep": list(keep), "text": text}
+
+
+def inner(method: str, tool_call: str, said: Sequence[Entry]) -> Entry:
+    """Make the note of what a prompt said that was asked inside a call, in a tool call or by the code of a task."""
+    where = {"tool_call": tool_call} if tool_call else {}
+    return {"note": "inner", "method": method, **where, "entries": list(said)}
+
+
+def error(text: str) -> Entry:
+    """Make the note of why a call, or a prompt inside one, has failed."""
+    return {"note": "error", "text": text}
 
 
 class Transcript:
@@ -113,12 +125,15 @@ SENT_OF_LONG_RESULTS = 2_000
 
 def with_short_results(entries: Iterable[Entry]) -> list[Entry]:
     """Return entries that are small enough to be sent: of long tool results only head and tail are left."""
-    return [
-        {**entry, "content": shortened(entry["content"], SENT_OF_LONG_RESULTS)}
-        if entry.get("role") == "tool"
-        else entry
-        for entry in entries
-    ]
+
+    def short(entry: Entry) -> Entry:
+        if "entries" in entry:
+            return {**entry, "entries": with_short_results(entry["entries"])}
+        if entry.get("role") == "tool":
+            return {**entry, "content": shortened(entry["content"], SENT_OF_LONG_RESULTS)}
+        return entry
+
+    return [short(entry) for entry in entries]
 
 
 def compressed(text: str) -> str:

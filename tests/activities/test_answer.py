@@ -16,7 +16,8 @@ from activities.call import CallContext, answering
 from activities.errors import AnswerInvalid, ModelUnavailable, SettingInvalid, TurnLimit
 from activities.memory import Nothing
 from activities.method import Method
-from activities.progress import Progress, accounting_to
+from activities.progress import Progress
+from activities.record import accounting_to
 from activities.toolbox import RESULT_LIMIT
 from tests.provider import JSON, Fault, Garbage, Provider, Reply, Text, ToolCall, Tools
 

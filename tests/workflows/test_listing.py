@@ -16,7 +16,7 @@ import workflows.queue_watch
 from activities import Agent, task
 from activities.contract import SEARCH_ATTRIBUTES, Usage
 from activities.converter import data_converter
-from activities.progress import current_progress
+from activities.record import current_progress
 from console.dev_server import DevServer
 from tests.conftest import Runs
 from tests.system.processes import temporal
