@@ -29,6 +29,7 @@ from activities.contract import (
     PAYLOAD_LIMIT,
     CallReply,
     CallRequest,
+    Owner,
     Resumption,
     Suspended,
     clip,
@@ -98,15 +99,21 @@ async def _answer(
     name = method_name(agent.__name__, method.name)
     level = logging.INFO if method.kind == "prompt" else logging.DEBUG
     logger.log(level, "started, attempt %d", activity.info().attempt)
-    made = _new_agent(agent, request.model)
-    work = _perform(made, method, request, recorder, _memory(request))
+    made, memory = _new_agent(agent, request.model), _memory(request)
+    work = _perform(made, method, request, recorder, memory)
     try:
         value = await _in_time(name, method, work)
     except CallSuspended as suspended:
         logger.info("put aside until this is approved: %s", suspended)
         return _suspended(name, suspended, recorder.progress, room)
     took = round(time.monotonic() - recorder.began, 3)
-    answer = CallReply(value=value, usage=recorder.progress.usage, waited_s=_waited(), took_s=took)
+    answer = CallReply(
+        value=value,
+        usage=recorder.progress.usage,
+        position=memory.position,
+        waited_s=_waited(),
+        took_s=took,
+    )
     reply = _encode(name, method, answer)
     logger.log(level, "done: %s", _in_short(recorder.progress))
     return reply
@@ -153,8 +160,17 @@ async def _with_state(agent: Agent, memory: Memory, work: Callable[[], Awaitable
 def _memory(request: CallRequest[Any]) -> Memory:
     if request.conversation is None:
         return Nothing()
-    step = f"{request.run_id}/{request.step}"  # a conversation may outlive the run, whose steps are numbered from 1
-    return Durable(activity.client(), request.conversation, request.owner, step)
+    info = activity.info()
+    return Durable(
+        activity.client(),
+        request.conversation,
+        Owner(workflow_id=request.workflow_id, run_id=request.run_id),
+        # A run that is reset goes on under another run id, and makes calls anew.
+        f"{info.workflow_run_id}/{request.step}",
+        position=request.position,
+        attempt=info.attempt,
+        outlives=request.outlives,
+    )
 
 
 class _Recorder:

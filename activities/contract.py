@@ -144,6 +144,15 @@ def suspended_in(data: str | None) -> Suspended | None:
     return Suspended.model_validate_json(data) if data and data.startswith('{"suspended":') else None
 
 
+class Position(BaseModel):
+    """Where an instance's memory stands."""
+
+    commit: str = ""
+    """What was added last; empty at the beginning."""
+    conversation: str = ""
+    """The workflow that it was added to, if that is not the instance's own: before a fork."""
+
+
 class CallRequest(BaseModel, Generic[A]):
     """One use of an agent method, on its way to whichever worker pulls it."""
 
@@ -157,8 +166,10 @@ class CallRequest(BaseModel, Generic[A]):
     model: str | None = None
     conversation: str | None = None
     """The workflow id of the instance's conversation; None if the call is to remember nothing."""
-    owner: str = ""
-    """The run that the conversation ends with, by its first run id; empty if it outlives the run."""
+    outlives: bool = False
+    """Whether the conversation goes on when the run has ended."""
+    position: Position = Position()
+    """Where the instance stands, as far as the run knows."""
     resumption: Resumption | None = None
     """Where a call that was suspended goes on; None at its beginning."""
     arguments: A
@@ -168,6 +179,8 @@ class Receipt(BaseModel):
     """What a call took."""
 
     usage: Usage = Usage()
+    position: str | None = None
+    """Where its instance's memory stands afterwards: after which commit; None where nothing was added."""
     waited_s: float = 0.0
     """Seconds from when the attempt could have begun until it did: how full the queue is."""
     took_s: float = 0.0
@@ -247,10 +260,11 @@ PAGES_ENCODING = b"json/pages-of-a-ledger"
 
 
 class PagesKept(BaseModel):
-    """Where pages of a ledger are kept, and how many."""
+    """Where pages of a ledger are kept, and which."""
 
     workflow_id: str
-    count: int = 0
+    pages: list[str] = []
+    """Their names, in order: digests of what they hold."""
     size: int = 0
     """Bytes in all of them."""
 
@@ -262,43 +276,92 @@ SHARD = "scatter_shard"
 CONVERSATION = "conversation"
 """The workflow type of an instance's memory; its id is `<workflow id>/<instance>`."""
 
-CONVERSATION_KEEPER = "conversation_keeper"
-"""The workflow type of the child of a run that ends the run's conversations, however the run ends."""
 
-RUN_GOES_ON_ACTIVITY = "run_goes_on"
-"""The local activity by which a keeper asks whether its run has ended or only continued as new."""
+class Owner(BaseModel):
+    """The run that something belongs to and ends with."""
 
-END_CONVERSATIONS_ACTIVITY = "end_conversations"
-"""The local activity by which a keeper ends its run's conversations."""
+    workflow_id: str
+    run_id: str
+    """The first run of its chain: a reset, or continuing as new, does not change it."""
+
+
+OWNER_MEMO = "owner"
+"""The field of a memo that names the run that a workflow ends with."""
+
+TOLD_MEMO = "told"
+"""The field of a conversation's memo that counts what people told the agent. To look there costs no query."""
+
+
+class Tell(BaseModel):
+    """What a person told an agent, by its number in the conversation."""
+
+    number: int
+    text: str
+
+
+class Recall(BaseModel):
+    """What a call wants to know of a conversation."""
+
+    commit: str
+    """The position from which it goes on."""
+    run: str
+    """The run that makes it, by the first of its chain."""
+    call: str
+    """The call, the same for all of its attempts."""
+    newest: bool = False
+    """Whether to go on from what other runs have said since: such an instance outlives its runs."""
 
 
 class Recollection(BaseModel):
     """What a conversation tells the call that is about to go on with it."""
 
-    owner: str
-    """The run that it belongs to, by its first run id; empty if it belongs to no run."""
-    ended: bool
-    packed: str
+    known: bool
+    """Whether it holds the position; if not, an earlier run of it may."""
+    earlier_run: str | None = None
+    commit: str = ""
+    """The position from which the call goes on."""
+    packed: str = ""
     """What the model is to be shown of it, as `Transcript.pack` writes it."""
     state: Any = None
+    heard: int = 0
+    """How much of what people told was heard."""
     committed: str | None = None
-    """The entries of the step that asks, packed, if it was committed before: by an attempt that died afterwards."""
+    """The position that an earlier attempt of the call has reached, which died afterwards."""
+    said: str = ""
+    """What it said, packed."""
+
+
+class Ground(BaseModel):
+    """What a conversation stands on that was said elsewhere."""
+
+    commit: str
+    packed: str
+    state: Any = None
+    heard: int = 0
+    earlier_run: str | None = None
 
 
 class Commit(BaseModel):
     """What a call adds to its instance's conversation. It is added once, however often it is sent."""
 
-    owner: str
-    step: str
+    id: str
+    after: str
+    """The position at which the call was made."""
+    run: str
+    call: str
     base: int
-    """The number that the first entry has if nothing was added meanwhile."""
+    """The number of the first entry on the path to it."""
     entries: list[dict[str, Any]] = []
     packed: str = ""
     """The entries instead, as `Transcript.pack` writes them, where they are too many bytes to be sent as they are."""
     heard: int = 0
-    """How many of the waiting tells are among the entries."""
+    """How much of what people told was heard, counted from the conversation's beginning."""
     state: Any = None
     """The agent's state; None if it did not change."""
+    failed: bool = False
+    """Whether the call has failed: it is to be read, and not to be remembered."""
+    newest: bool = False
+    """As in `Recall`."""
 
 
 class TranscriptPage(BaseModel):

@@ -46,6 +46,10 @@ class ResultInvalid(AgentError):
     """A method returned something that is not of its declared type, or that is too large to be sent."""
 
 
+class MemoryLost(AgentError):
+    """What an instance remembered is not to be had any more."""
+
+
 class NobodyToAsk(AgentError):
     """A person's answer is needed where nobody can give one."""
 

@@ -1,33 +1,38 @@
-"""How a call reaches its instance's memory: the conversation workflow, by name, or the object in this process."""
+"""How a call reaches its instance's memory: the conversation workflow, by name, or the object in this process.
+
+A call is told where its instance stands and tells where it stands afterwards, so that the run, and nobody else, decides
+what is remembered. A process trusts its own copy of a conversation where it stands there: then nothing is asked.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from temporalio import activity
-from temporalio.client import (
-    Client,
-    WithStartWorkflowOperation,
-    WorkflowExecutionStatus,
-)
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.branches import BEGINNING
 from activities.contract import (
     CHOREOGRAPHY_QUEUE,
     CONVERSATION,
-    END_CONVERSATIONS_ACTIVITY,
-    LEDGER,
+    OWNER_MEMO,
     PAYLOAD_LIMIT,
-    RUN_GOES_ON_ACTIVITY,
+    TOLD_MEMO,
     Commit,
+    Ground,
+    Owner,
+    Position,
+    Recall,
     Recollection,
-    conversation_id,
+    Tell,
+    digest_of,
 )
+from activities.errors import MemoryLost
 from activities.transcript import Entry, Transcript, with_short_results
 
 
@@ -41,7 +46,13 @@ class Recalled:
 
 
 class Memory(Protocol):
-    """Where a call finds what was said before, and leaves what it says."""
+    """Where a call finds what was said before, and leaves what it says.
+
+    Attributes:
+        position: Where the instance stands since the call was committed; None before that.
+    """
+
+    position: str | None
 
     async def recall(self) -> Recalled:
         """Return what is remembered."""
@@ -49,12 +60,16 @@ class Memory(Protocol):
     async def tells(self) -> Sequence[str]:
         """Return what people told the agent since its last call."""
 
-    async def commit(self, base: int, entries: Sequence[Entry], heard: int, state: Any) -> None:
-        """Remember a call: all of it, once."""
+    async def commit(
+        self, base: int, entries: Sequence[Entry], heard: int, state: Any, *, failed: bool = False
+    ) -> None:
+        """Remember a call: all of it, once. One that has failed is kept to be read, and is not remembered."""
 
 
 class Nothing:
     """The memory of a call that starts afresh and keeps nothing."""
+
+    position: str | None = None
 
     async def recall(self) -> Recalled:
         """Return nothing."""
@@ -64,7 +79,9 @@ class Nothing:
         """Return nothing."""
         return ()
 
-    async def commit(self, base: int, entries: Sequence[Entry], heard: int, state: Any) -> None:
+    async def commit(
+        self, base: int, entries: Sequence[Entry], heard: int, state: Any, *, failed: bool = False
+    ) -> None:
         """Remember nothing."""
 
 
@@ -78,68 +95,241 @@ class InThisProcess(Nothing):
         """Return what was said."""
         return Recalled(Transcript(self.transcript.numbered, self.transcript.next))
 
-    async def commit(self, base: int, entries: Sequence[Entry], heard: int, state: Any) -> None:
+    async def commit(
+        self, base: int, entries: Sequence[Entry], heard: int, state: Any, *, failed: bool = False
+    ) -> None:
         """Remember it as long as the object."""
-        self.transcript.add(entries)
+        self.transcript.add([{"note": "failed", "entries": list(entries)}] if failed else entries)
+
+
+@dataclass(frozen=True)
+class Copy:
+    """What this process knows of a conversation.
+
+    Attributes:
+        commit: The position at which it is so.
+        transcript: What a model is still shown.
+        state: The agent's state.
+        heard: How much of what people told was heard.
+    """
+
+    commit: str
+    transcript: Transcript
+    state: Any = None
+    heard: int = 0
+
+
+class Copies:
+    """The conversations that this process knows, the last ones of each, up to a size."""
+
+    def __init__(self, most_characters: int) -> None:
+        self._most = most_characters
+        self._copies: OrderedDict[str, tuple[Copy, int]] = OrderedDict()
+        self._size = 0
+
+    def at(self, conversation: str, commit: str) -> Copy | None:
+        """Return what is known of a conversation at a position; None if that is not known."""
+        copy, _ = self._copies.get(conversation, (None, 0))
+        if copy is None or copy.commit != commit:
+            return None
+        self._copies.move_to_end(conversation)
+        return copy
+
+    def keep(self, conversation: str, copy: Copy) -> None:
+        """Know a conversation at another position than before; forget those that were not asked for longest."""
+        self.forget(conversation)
+        size = len(json.dumps([copy.transcript.numbered, copy.state]))
+        self._copies[conversation] = copy, size
+        self._size += size
+        while self._size > self._most:
+            self.forget(next(iter(self._copies)))
+
+    def forget(self, conversation: str) -> None:
+        """Know nothing of a conversation."""
+        _, size = self._copies.pop(conversation, (None, 0))
+        self._size -= size
+
+
+COPIES = Copies(64_000_000)
+"""What this process knows of conversations."""
 
 
 class Durable(Nothing):
     """The memory of an instance of a run: its conversation workflow."""
 
-    def __init__(self, client: Client, conversation: str, owner: str, step: str) -> None:
+    def __init__(
+        self,
+        client: Client,
+        conversation: str,
+        owner: Owner,
+        call: str,
+        *,
+        position: Position = Position(),  # noqa: B008 (it is never changed)
+        attempt: int = 1,
+        outlives: bool = False,
+    ) -> None:
         """Reach a conversation.
 
         Args:
             client: Temporal's client.
             conversation: Its workflow id.
-            owner: The run that it belongs to.
-            step: The call for which it is reached: a name that no other call has, in whatever run.
+            owner: The run that makes the call.
+            call: The call for which it is reached: a name that no other call has, in whatever run.
+            position: Where the instance stands, as far as the run knows.
+            attempt: Which attempt of the call this is, from 1.
+            outlives: Whether the conversation goes on when the run has ended, and other runs add to it.
         """
         self._client = client
-        self._handle = client.get_workflow_handle(conversation)
+        self._handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(conversation)
         self._owner = owner
-        self._step = step
+        self._call = call
+        self._from = position
+        self._attempt = attempt
+        self._outlives = outlives
+        self._known = Copy(position.commit, Transcript())
+        self._ground: Ground | None = None
+        self._told: Sequence[Tell] = ()
 
     async def recall(self) -> Recalled:
-        """Return what is remembered; begin the conversation if this is the first call of the instance."""
-        known = await self._ask()
-        if known is None or known.ended or known.owner != self._owner:
+        """Return what is remembered; begin the conversation if this is the first call of the instance.
+
+        Raises:
+            MemoryLost: The server does not have the conversation any more.
+        """
+        is_first = not self._from.commit and not self._outlives
+        if is_first and self._attempt == 1:
             await self._begin()
-            known = await self._ask()
-            assert known is not None
-        committed = None if known.committed is None else Transcript.unpack(known.committed).entries()
-        return Recalled(Transcript.unpack(known.packed), known.state, committed)
+            return Recalled()
+        copy = None if self._outlives or self._attempt > 1 else COPIES.at(self._handle.id, self._from.commit)
+        if copy is not None:
+            self._known = copy
+            return Recalled(copy.transcript, copy.state)
+        if is_first or self._outlives:
+            await self._begin()
+        found = await self._ask()
+        self._known = Copy(found.commit, Transcript.unpack(found.packed), found.state, found.heard)
+        self.position = found.committed
+        committed = Transcript.unpack(found.said).entries() if found.committed else None
+        return Recalled(self._known.transcript, found.state, committed)
 
     async def tells(self) -> Sequence[str]:
-        """Return what people told the agent that it has not heard yet."""
-        heard: Sequence[str] = await self._handle.query("tells", result_type=list[str])
-        return heard
-
-    async def commit(self, base: int, entries: Sequence[Entry], heard: int, state: Any) -> None:
-        """Append to the conversation; a commit that was made before is not made again."""
-        commit = Commit(owner=self._owner, step=self._step, base=base, heard=heard, state=state)
-        commit = commit.model_copy(update=_as_sent(entries))
-        await self._handle.execute_update("append", commit, id=f"append {self._step}")
-
-    async def _ask(self) -> Recollection | None:
+        """Return what people told the agent that it has not heard yet; only if there is something is it asked for."""
         try:
-            known: Recollection = await self._handle.query("recall", self._step, result_type=Recollection)
-            return known
+            told = await (await self._handle.describe()).memo_value(TOLD_MEMO, 0)
+            if told > self._known.heard + len(self._told):
+                self._told = await self._handle.query("tells", result_type=list[Tell])
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:  # it was terminated, and nobody can tell it anything
+                raise
+        return [tell.text for tell in self._told]
+
+    async def commit(
+        self, base: int, entries: Sequence[Entry], heard: int, state: Any, *, failed: bool = False
+    ) -> None:
+        """Append to the conversation; a commit that was made before is not made again."""
+        if heard > len(self._told):  # by an earlier attempt
+            self._told = await self._handle.query("tells", result_type=list[Tell])
+        commit = Commit(
+            id=f"{digest_of(self._call)}.{self._attempt}{'.failed' if failed else ''}",
+            after=self._known.commit,
+            run=self._owner.run_id,
+            call=self._call,
+            base=base,
+            heard=self._told[heard - 1].number + 1 if heard else self._known.heard,
+            state=state,
+            failed=failed,
+            newest=self._outlives,
+        )
+        counted = [{**e, "told": self._told[e["told"]].number} if "told" in e else e for e in entries]
+        await self._send(commit.model_copy(update=_as_sent(counted)))
+        if failed:
+            return
+        self.position = commit.id
+        said = [{**e, "content": self._told[e["told"]].text} if "told" in e else e for e in entries]
+        transcript = self._known.transcript.plus(said).live()
+        kept = self._known.state if state is None else state
+        COPIES.keep(self._handle.id, Copy(commit.id, transcript, kept, commit.heard))
+
+    async def _ask(self) -> Recollection:
+        """Ask the conversation that holds the position: an earlier run of it, or that of a run which was forked."""
+        asked = Recall(commit=self._from.commit, run=self._owner.run_id, call=self._call, newest=self._outlives)
+        place = self._from.conversation or self._handle.id
+        handle: WorkflowHandle[Any, Any] = self._client.get_workflow_handle(place)
+        seen = {handle.run_id}
+        while True:
+            try:
+                found: Recollection = await handle.query("recall", asked, result_type=Recollection)
+            except RPCError as error:
+                if error.status == RPCStatusCode.NOT_FOUND:
+                    raise self._lost(place) from error
+                raise
+            if found.known:
+                break
+            if found.earlier_run is None or found.earlier_run in seen:
+                raise self._lost(place)
+            seen.add(found.earlier_run)
+            handle = self._client.get_workflow_handle(place, run_id=found.earlier_run)
+        if handle.run_id is not None or place != self._handle.id:
+            self._ground = Ground(commit=found.commit, packed=found.packed, state=found.state, heard=found.heard)
+        return found
+
+    def _lost(self, place: str) -> MemoryLost:
+        return MemoryLost(
+            f"the conversation {place} does not hold what the instance remembered (position {self._from.commit}): it "
+            "was deleted, or the server keeps it no longer. Start the run anew, or fork it from an earlier step."
+        )
+
+    async def _begin(self) -> None:
+        """Make the conversation this run's; start it if it is not there, or no longer."""
+        signal = {} if self._outlives else {"start_signal": "begin", "start_signal_args": [self._owner]}
+        earlier = await self._ended_run()
+        ground = Ground(commit=BEGINNING, packed="", earlier_run=earlier) if earlier else None
+        await self._start(ground, signal)
+
+    async def _send(self, commit: Commit) -> None:
+        """Send a commit, and before it what it stands on, if the conversation does not have that."""
+        try:
+            if self._ground is not None:
+                await self._handle.signal("stand_on", self._ground)
+            await self._handle.signal("commit", commit)
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise
+            # It has ended: with its run, which was reset since, or by somebody's hand.
+            ground = self._ground or Ground(
+                commit=self._known.commit,
+                packed=self._known.transcript.pack(),
+                state=self._known.state,
+                heard=self._known.heard,
+            )
+            ground = ground.model_copy(update={"earlier_run": await self._ended_run()})
+            await self._start(ground, {"start_signal": "commit", "start_signal_args": [commit]})
+
+    async def _ended_run(self) -> str | None:
+        """Return the run of the conversation that has ended though it was this run's, as when that was reset."""
+        try:
+            described = await self._handle.describe()
         except RPCError as error:
             if error.status == RPCStatusCode.NOT_FOUND:
                 return None
             raise
+        owner = await described.memo_value(OWNER_MEMO, None)
+        is_open = described.status == WorkflowExecutionStatus.RUNNING
+        return None if is_open or (not self._outlives and owner != self._owner.model_dump()) else described.run_id
 
-    async def _begin(self) -> None:
-        """Make the conversation this run's; start it if it is not there, or no longer."""
-        start: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(
+    async def _start(self, ground: Ground | None, signal: dict[str, Any]) -> None:
+        owner = None if self._outlives else self._owner.model_dump()
+        carried = {"owner": owner, "ground": ground and ground.model_dump(mode="json")}
+        await self._client.start_workflow(
             CONVERSATION,
+            carried,
             id=self._handle.id,
             task_queue=CHOREOGRAPHY_QUEUE,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            memo={OWNER_MEMO: owner} if owner else None,
+            **signal,
         )
-        await self._client.execute_update_with_start_workflow("begin", self._owner, start_workflow_operation=start)
 
 
 READABLE_BYTES = 500_000
@@ -154,29 +344,3 @@ def _as_sent(entries: Sequence[Entry]) -> dict[str, Any]:
     if len(packed) > PAYLOAD_LIMIT:
         packed = Transcript(enumerate(with_short_results(entries))).pack()
     return {"packed": packed}
-
-
-def keeper_activities(client: Client) -> list[Callable[..., Awaitable[Any]]]:
-    """Return the local activities of a run's keeper."""
-
-    @activity.defn(name=RUN_GOES_ON_ACTIVITY)
-    async def run_goes_on(workflow_id: str, owner: str) -> bool:
-        described = await client.get_workflow_handle(workflow_id).describe()
-        info = described.raw_description.workflow_execution_info
-        return described.status == WorkflowExecutionStatus.RUNNING and info.first_run_id == owner
-
-    @activity.defn(name=END_CONVERSATIONS_ACTIVITY)
-    async def end_conversations(owner: str, workflow_id: str, instances: list[str]) -> None:
-        places = asyncio.Semaphore(20)
-
-        async def end(name: str) -> None:
-            async with places:
-                try:
-                    await client.get_workflow_handle(conversation_id(workflow_id, name)).signal("end", owner)
-                except RPCError as error:
-                    if error.status != RPCStatusCode.NOT_FOUND:  # never begun, or ended already
-                        raise
-
-        await asyncio.gather(*map(end, [*instances, LEDGER]))
-
-    return [run_goes_on, end_conversations]

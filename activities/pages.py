@@ -1,21 +1,33 @@
 """The pages of a run's ledger that are too many to be carried in its history: where they are kept, and read.
 
 They are in the history of a workflow of their own, written once each. A run carries only a reference, which is replaced
-by the pages when a worker reads the run's inputs.
+by the pages when a worker reads the run's inputs. A page is known by its content, so that a run which is reset, and
+remembers something else from then on, finds its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from hashlib import blake2b
+from typing import Any
 
 from pydantic import ValidationError
 from temporalio import activity
 from temporalio.api.common.v1 import Payload
-from temporalio.client import Client, WithStartWorkflowOperation
+from temporalio.client import Client, WithStartWorkflowOperation, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.converter import PayloadCodec
+from temporalio.service import RPCError, RPCStatusCode
 
-from activities.contract import CHOREOGRAPHY_QUEUE, KEEP_PAGE_ACTIVITY, LEDGER, PAGES_ENCODING, PagesKept
+from activities.contract import (
+    CHOREOGRAPHY_QUEUE,
+    KEEP_PAGE_ACTIVITY,
+    LEDGER,
+    OWNER_MEMO,
+    PAGES_ENCODING,
+    Owner,
+    PagesKept,
+)
 
 
 class PagesCodec(PayloadCodec):
@@ -38,26 +50,48 @@ class PagesCodec(PayloadCodec):
             kept = PagesKept.model_validate_json(payload.data)
         except ValidationError:  # nothing that a run has written
             return payload
-        ledger = self.client.get_workflow_handle(kept.workflow_id)
-        pages = [await ledger.query("page", number, result_type=bytes) for number in range(kept.count)]
+        pages = await _read(self.client, kept)
         return Payload(metadata={"encoding": b"binary/plain"}, data=b"".join(pages))
 
 
-def keep_page(client: Client) -> Callable[[PagesKept, bytes, str], Awaitable[None]]:
-    """Return the local activity that keeps another page of a ledger."""
+async def _read(client: Client, kept: PagesKept) -> list[bytes]:
+    ledger = client.get_workflow_handle(kept.workflow_id)
+    return [await ledger.query("page", name, result_type=bytes) for name in kept.pages]
 
-    @activity.defn(name=KEEP_PAGE_ACTIVITY)
-    async def keep(before: PagesKept, page: bytes, owner: str) -> None:
-        start: WithStartWorkflowOperation[object, object] = WithStartWorkflowOperation(
+
+def keep_page(client: Client) -> Callable[[PagesKept, bytes, Owner], Awaitable[str]]:
+    """Return the local activity that keeps another page of a ledger, and tells the name of the page."""
+
+    async def add(kept: PagesKept, page: bytes, owner: Owner) -> str:
+        name = blake2b(page, digest_size=8).hexdigest()
+        start: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(
             LEDGER,
             owner,
-            id=before.workflow_id,
+            id=kept.workflow_id,
             task_queue=CHOREOGRAPHY_QUEUE,
+            memo={OWNER_MEMO: owner.model_dump()},
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
         )
-        await client.execute_update_with_start_workflow(
-            "add", args=[before.count, page], start_workflow_operation=start, id=f"{owner} {before.count}"
-        )
+        await client.execute_update_with_start_workflow("add", args=[name, page], start_workflow_operation=start)
+        return name
+
+    @activity.defn(name=KEEP_PAGE_ACTIVITY)
+    async def keep(before: PagesKept, page: bytes, owner: Owner) -> str:
+        if before.pages and not await _is_open(client, before.workflow_id):
+            # It ended with the run, which was reset since: what the run still needs is kept anew.
+            for earlier in await _read(client, before):
+                await add(before, earlier, owner)
+        return await add(before, page, owner)
 
     return keep
+
+
+async def _is_open(client: Client, workflow_id: str) -> bool:
+    try:
+        described = await client.get_workflow_handle(workflow_id).describe()
+    except RPCError as error:
+        if error.status == RPCStatusCode.NOT_FOUND:
+            return False
+        raise
+    return described.status == WorkflowExecutionStatus.RUNNING

@@ -16,7 +16,7 @@ import sys
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from activities.contract import CHOREOGRAPHY_QUEUE
+from activities.contract import CHOREOGRAPHY_QUEUE, Owner, Position
 from activities.converter import data_converter
 from activities.memory import Durable
 from activities.transcript import Entry
@@ -66,13 +66,12 @@ def a_call(number: int) -> list[Entry]:
 async def measure(client: Client, calls: int) -> tuple[float, float, int]:
     """Make calls of one instance; return bytes and events per call and the number of the conversation's runs."""
     conversation = f"growth-{calls}/coder-1"
-    base = 0
+    owner, position = Owner(workflow_id="growth", run_id="run"), Position()
     for number in range(calls):
-        memory = Durable(client, conversation, "run", str(number))
-        if number == 0:
-            await memory.recall()
-        await memory.commit(base, a_call(number), 0, None)
-        base += 4
+        memory = Durable(client, conversation, owner, str(number), position=position)
+        await memory.recall()
+        await memory.commit(4 * number, a_call(number), 0, None)
+        position = Position(commit=memory.position or "")
     size = events = runs = 0
     run_id: str | None = None
     while True:

@@ -14,7 +14,7 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.converter import DataConverter
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.contract import CONVERSATION_KEEPER, Usage, step_of
+from activities.contract import Usage, step_of
 
 
 @dataclass
@@ -216,6 +216,6 @@ def _set_outcome(call: CallSeen, event: HistoryEvent) -> None:
 def _child(event: HistoryEvent) -> tuple[str, str] | None:
     """Return workflow and run id of a child that makes calls of the run, if one has started."""
     started = event.child_workflow_execution_started_event_attributes
-    if not started.workflow_execution.run_id or started.workflow_type.name == CONVERSATION_KEEPER:
+    if not started.workflow_execution.run_id:
         return None
     return started.workflow_execution.workflow_id, started.workflow_execution.run_id

@@ -147,8 +147,7 @@ class Call(Generic[R]):
             inquiry = Inquiry.of_call(self.name, self.method, request, dict(self.arguments), person=instance)
             return asks, lambda: ask(run, self.method, inquiry)
         service = self.service(run)
-        message = request.message(service, instance)
-        return asks, lambda: send_until_done(run, service, request, instance, message)
+        return asks, lambda: send_until_done(run, service, request, instance)
 
     def service(self, run: Run) -> Service:
         """Return what this call has in common with others of the same method by the same role."""
@@ -165,7 +164,7 @@ class Call(Generic[R]):
             workflow_id=info.workflow_id,
             run_id=info.first_execution_run_id,
             conversations=belongs_to if self._remembers else None,
-            owner="" if self.pool.named else info.first_execution_run_id,
+            outlives=self.pool.named,
         )
 
     def request(self) -> Request:

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue
 
-from activities.contract import PAGES_ENCODING, PagesKept
+from activities.contract import PAGES_ENCODING, PagesKept, Position
 from workflows.errors import PagesUnreadable
 from workflows.people import Asked
 from workflows.progress import Account
@@ -57,8 +57,8 @@ class Carried(BaseModel):
     """How often the program began afresh, counted from 1."""
     began: float
     """When it did, as seconds since 1970."""
-    conversations: bool = False
-    """Whether there are conversations to be ended with the run."""
+    positions: dict[str, Position] = {}
+    """Where its instances stand, by their conversations."""
     accounts: dict[str, Account] = {}
     """What the calls of each role came to so far."""
     asked: Asked = Asked()
@@ -87,5 +87,5 @@ def to_take_along(carried: Carried, newer: bytes, inputs: Sequence[Any]) -> list
     """Return the inputs with which a run continues as new."""
     kept = carried.pages
     reference = Payload(metadata={"encoding": PAGES_ENCODING}, data=kept.model_dump_json().encode())
-    older = RawValue(reference) if kept.count else b""
-    return [{"carried": carried.model_dump(mode="json")}, older, newer, *inputs]
+    older = RawValue(reference) if kept.pages else b""
+    return [{"carried": carried.model_dump(mode="json", exclude_defaults=True)}, older, newer, *inputs]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from temporalio import workflow
 
-from activities.contract import LEDGER
+from activities.contract import LEDGER, Owner
 
 
 @workflow.defn(name=LEDGER, sandboxed=False)
@@ -12,38 +12,37 @@ class LedgerPages:
     """Keeps pages until the run has ended."""
 
     @workflow.init
-    def __init__(self, owner: str) -> None:
+    def __init__(self, owner: Owner) -> None:
         self._owner = owner
-        self._pages: list[bytes] = []
+        self._pages: dict[str, bytes] = {}
         self._ended = False
 
     @workflow.run
-    async def run(self, owner: str) -> str:
+    async def run(self, owner: Owner) -> str:
         """Keep pages for a run.
 
         Args:
-            owner: Its first run id.
+            owner: The run.
         """
         await workflow.wait_condition(lambda: self._ended)
         return f"kept {len(self._pages)} pages"
 
     @workflow.update(description="Keep another page.")
-    def add(self, number: int, page: bytes) -> None:
+    def add(self, name: str, page: bytes) -> None:
         """Keep a page, once, however often it is sent.
 
         Args:
-            number: How many there are before it.
+            name: The digest of what it holds.
             page: What it holds.
         """
-        del self._pages[number:]
-        self._pages.append(page)
+        self._pages[name] = page
 
-    @workflow.query(description="A page of the ledger, by its number from 0.")
-    def page(self, number: int) -> bytes:
+    @workflow.query(description="A page of the ledger, by its name.")
+    def page(self, name: str) -> bytes:
         """Return a page."""
-        return self._pages[number]
+        return self._pages[name]
 
     @workflow.signal(description="End, if this still belongs to that run.")
-    def end(self, owner: str) -> None:
+    def end(self, owner: Owner) -> None:
         """End; what was kept is not needed any more."""
         self._ended = self._ended or owner == self._owner

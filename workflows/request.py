@@ -17,6 +17,7 @@ from activities.canonical import in_order
 from activities.contract import (
     CALL_CANCELLED,
     PAYLOAD_LIMIT,
+    Position,
     Receipt,
     Resumption,
     Usage,
@@ -54,7 +55,7 @@ class Service:
         workflow_id: The run's.
         run_id: The first run of the workflow's chain.
         conversations: To whom the instances' conversations belong; None if the calls remember nothing.
-        owner: The run that these end with; empty if they outlive it.
+        outlives: Whether these go on when the run has ended.
     """
 
     name: str
@@ -67,7 +68,11 @@ class Service:
     workflow_id: str
     run_id: str
     conversations: str | None
-    owner: str
+    outlives: bool
+
+    def conversation(self, instance: str) -> str | None:
+        """Return the workflow id of an instance's conversation; None if its calls remember nothing."""
+        return None if self.conversations is None else conversation_id(self.conversations, instance)
 
 
 class Request(NamedTuple):
@@ -104,9 +109,10 @@ class Request(NamedTuple):
         """Return what tells what it asks, and of whom, from everything else that could be asked at its place."""
         return digest_of(f"{method} {instance} {self.arguments}")
 
-    def message(self, service: Service, instance: str, resumption: Resumption | None = None) -> bytes:
+    def message(
+        self, service: Service, instance: str, position: Position, resumption: Resumption | None = None
+    ) -> bytes:
         """Return the message that goes to the worker: a `CallRequest`."""
-        belongs_to = service.conversations
         envelope = to_json(
             {
                 "instance": instance,
@@ -114,8 +120,9 @@ class Request(NamedTuple):
                 "workflow_id": service.workflow_id,
                 "run_id": service.run_id,
                 "model": service.model,
-                "conversation": None if belongs_to is None else conversation_id(belongs_to, instance),
-                "owner": service.owner,
+                "conversation": service.conversation(instance),
+                "outlives": service.outlives,
+                "position": position.model_dump(exclude_defaults=True),
                 "resumption": resumption,
             }
         )
@@ -143,7 +150,6 @@ async def send(
     service: Service,
     request: Request,
     instance: str,
-    message: bytes,
     resumption: Resumption | None = None,
 ) -> Outcome:
     """Have a worker do what is requested, as soon as the run has room for a call.
@@ -153,13 +159,12 @@ async def send(
         service: What is to be done.
         request: On what.
         instance: By whom.
-        message: The request's message to this instance, with the resumption if there is one.
         resumption: Where a call goes on that was put aside.
     """
     work = Work(request.step, service.role, instance, service.name, request.label)
+    conversation = service.conversation(instance) or ""
     async with run.calling(service.queue, work) as call:
-        if service.conversations is not None:
-            await run.keep_conversations()
+        message = request.message(service, instance, run.positions.get(conversation, Position()), resumption)
         await run.room_for(len(message))
         try:
             reply: RawValue = await workflow.execute_activity(
@@ -181,6 +186,8 @@ async def send(
             )
             data = reply.payload.data.decode()
             call.receipt = _since(resumption, Receipt.model_validate_json(data))
+            if call.receipt.position is not None:
+                run.positions[conversation] = Position(commit=call.receipt.position)
             if suspended_in(data):
                 call.outcome = "cancelled"  # it is made again when people have decided
             return Outcome(data)

@@ -14,10 +14,10 @@ from datetime import timedelta
 from typing import Any, NoReturn, TypeVar
 
 from temporalio import workflow
-from temporalio.common import Priority, RetryPolicy, WorkflowIDReusePolicy
+from temporalio.common import Priority, RetryPolicy
 from temporalio.exceptions import is_cancelled_exception
 
-from activities.contract import CONVERSATION_KEEPER, KEEP_PAGE_ACTIVITY, PagesKept, Receipt
+from activities.contract import KEEP_PAGE_ACTIVITY, Owner, PagesKept, Position, Receipt
 from workflows.board import Board, Outcome, Report, Work
 from workflows.budget import Purse
 from workflows.continuation import Carried, taken_along, to_take_along
@@ -88,7 +88,7 @@ class Run(AsksPeople, Steered):
         self._ending = False
         self._task_at = -1
         self._task_bytes = 0
-        self._keeper: asyncio.Future[None] | None = None
+        self.positions: dict[str, Position] = {}
         self._telling: asyncio.Task[None] | None = None
         self._shard_results: dict[str, list[bytes]] = {}
         self._carried = Carried(
@@ -119,6 +119,7 @@ class Run(AsksPeople, Steered):
         if carried is not None:
             self._carried = carried
             self.board = Board(carried.accounts)
+            self.positions = carried.positions
             self.steering = carried.steering
             self.ledger = Ledger(carried.began, older + self._newer_pages)
         self.begin_asking(carried.asked if carried else None)
@@ -141,8 +142,6 @@ class Run(AsksPeople, Steered):
             PathDiffers: The program does not come to where it was when it continued as new.
             BudgetExceeded: The budget is spent, and the run is to fail then.
         """
-        if self._carried.conversations:
-            await self.keep_conversations()
         doing = asyncio.create_task(program)
         telling = asyncio.create_task(self.ledger.tell(), context=contextvars.Context())
         try:
@@ -173,7 +172,7 @@ class Run(AsksPeople, Steered):
         carried = Carried(
             program=self._carried.program + 1,
             began=workflow.now().timestamp(),
-            conversations=self._keeper is not None,
+            positions=self.positions,
             accounts=self.board.accounts,
             steering=self.steering,
             pages=PagesKept(workflow_id=self._carried.pages.workflow_id),
@@ -191,12 +190,11 @@ class Run(AsksPeople, Steered):
                 "begins afresh, or have results written into the workspace and return their paths."
             )
         if len(newer) + len(json.dumps(inputs, default=repr)) > INPUT_BYTES:
-            await self.keep_conversations()  # who ends them ends the workflow that keeps the pages, too
             for start in range(0, len(newer), PAGE_BYTES):
                 kept = await self._keep_page(kept, newer[start : start + PAGE_BYTES])
             newer = b""
         changed = {
-            "conversations": self._keeper is not None,
+            "positions": self.positions,
             "accounts": self.board.accounts,
             "pages": kept,
             "asked": self.people.carried(),
@@ -206,13 +204,15 @@ class Run(AsksPeople, Steered):
         workflow.continue_as_new(args=to_take_along(carried, newer, inputs))
 
     async def _keep_page(self, kept: PagesKept, page: bytes) -> PagesKept:
-        await workflow.execute_local_activity(
+        info = workflow.info()
+        name: str = await workflow.execute_local_activity(
             KEEP_PAGE_ACTIVITY,
-            args=[kept, page, workflow.info().first_execution_run_id],
+            args=[kept, page, Owner(workflow_id=info.workflow_id, run_id=info.first_execution_run_id)],
+            result_type=str,
             start_to_close_timeout=timedelta(seconds=60),
             retry_policy=RetryPolicy(maximum_interval=timedelta(seconds=10)),
         )
-        return kept.model_copy(update={"count": kept.count + 1, "size": kept.size + len(page)})
+        return kept.model_copy(update={"pages": [*kept.pages, name], "size": kept.size + len(page)})
 
     def _may_continue(self) -> bool:
         """Whether it is time to continue as new, and nothing is under way that would be lost."""
@@ -365,25 +365,6 @@ class Run(AsksPeople, Steered):
                 return
             with inside(None):
                 await workflow.sleep(0.01)
-
-    async def keep_conversations(self) -> None:
-        """See to it, before the first of them is begun, that the run's conversations end when the run has ended."""
-        if self._keeper is None:
-            self._keeper = asyncio.create_task(self._start_keeper(), context=contextvars.Context())
-        await asyncio.shield(self._keeper)
-
-    async def _start_keeper(self) -> None:
-        info = workflow.info()
-        instances = [name for pool in self.pools if not pool.named for name in pool.instances]
-        _ = await workflow.start_child_workflow(  # it is never awaited: it ends after the run
-            CONVERSATION_KEEPER,
-            args=[info.first_execution_run_id, instances],
-            id=f"{info.workflow_id}/conversations",
-            parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
-            # One of an earlier run that has not ended its work yet.
-            id_reuse_policy=WorkflowIDReusePolicy.TERMINATE_IF_RUNNING,
-            static_summary="ends the conversations of the run when the run has ended",
-        )
 
 
 def current_board() -> Board:

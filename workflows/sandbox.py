@@ -6,7 +6,7 @@ So a choreography's clocks, chances and files are caught, and nobody needs to kn
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from temporalio.converter import StorageDriverStoreContext
@@ -17,20 +17,35 @@ from temporalio.workflow import Info
 from workflows.choreography import Choreography
 
 
-def sandbox(choreographies: Sequence[Choreography[..., Any]]) -> SandboxedWorkflowRunner:
-    """Make what runs choreographies, and shares all modules that are imported by now but theirs."""
+def sandbox(
+    choreographies: Sequence[Choreography[..., Any]], a_run_ends: Callable[[], None] = lambda: None
+) -> SandboxedWorkflowRunner:
+    """Make what runs choreographies, and shares all modules that are imported by now but theirs.
+
+    Args:
+        choreographies: Those that are to be run.
+        a_run_ends: Called, in any thread, when the program of a run has come to its end.
+    """
     choreography_modules = {choreography.workflow.__module__ for choreography in choreographies}
     shared = {
         name
         for name in list(sys.modules)
         if name != "__main__" and not any(f"{module}.".startswith(f"{name}.") for module in choreography_modules)
     }
-    return _Sandbox(restrictions=SandboxRestrictions.default.with_passthrough_modules(*shared))
+    return _Sandbox(SandboxRestrictions.default.with_passthrough_modules(*shared), a_run_ends)
 
 
 class _Sandbox(SandboxedWorkflowRunner):
+    def __init__(self, restrictions: SandboxRestrictions, a_run_ends: Callable[[], None]) -> None:
+        super().__init__(restrictions=restrictions)
+        self._a_run_ends = a_run_ends
+
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
-        return _Sandboxed(super().create_instance(det))
+        return _Sandboxed(super().create_instance(det), self._a_run_ends)
+
+
+_ENDS = ("complete_workflow_execution", "fail_workflow_execution", "cancel_workflow_execution")
+"""The commands by which a run ends."""
 
 
 class _Sandboxed(WorkflowInstance):
@@ -40,12 +55,16 @@ class _Sandboxed(WorkflowInstance):
     is more than half of what a call costs a worker. Runs' payloads are converted in the same way wherever they belong.
     """
 
-    def __init__(self, inside: WorkflowInstance) -> None:
+    def __init__(self, inside: WorkflowInstance, ends: Callable[[], None]) -> None:
         self._inside = inside
+        self._ends = ends
 
     def activate(self, act: Any) -> Any:
         """Go on."""
-        return self._inside.activate(act)
+        completion = self._inside.activate(act)
+        if any(command.WhichOneof("variant") in _ENDS for command in completion.successful.commands):
+            self._ends()
+        return completion
 
     def get_serialization_context(self, command_info: object) -> None:
         """Say that a payload belongs to nothing in particular."""

@@ -12,16 +12,17 @@ from typing import Any
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.envconfig import ClientConfig
+from temporalio.plugin import SimplePlugin
 from temporalio.service import RPCError
 from temporalio.worker import PollerBehaviorAutoscaling, Replayer, Worker
 
 from activities.activity import Activity, activity_for
 from activities.agent import methods_of
 from activities.attributes import known_attributes
+from activities.cleanup import Cleanup
 from activities.contract import CHOREOGRAPHY_QUEUE, method_name
 from activities.converter import data_converter
 from activities.errors import AgentError, place_of
-from activities.memory import keeper_activities
 from activities.pages import PagesCodec, keep_page
 from activities.queues import breathe, unserved_queues
 from workflows.choreography import Choreography
@@ -29,7 +30,6 @@ from workflows.conversation import Conversation
 from workflows.details import DetailsWhenAsked
 from workflows.discovery import Offer, discover, own_modules
 from workflows.errors import ChoreographyError, tell
-from workflows.keeper import ConversationKeeper
 from workflows.outside import FAILS_A_WORKFLOW, Guarded
 from workflows.pages import LedgerPages
 from workflows.sandbox import sandbox
@@ -42,7 +42,7 @@ _POLLERS = PollerBehaviorAutoscaling(minimum=8, maximum=32, initial=8)
 with one poll its calls came back one by one, each with a workflow task of its own. Eight idle ones cost nearly nothing.
 """
 
-_OWN_WORKFLOWS = (Conversation, ConversationKeeper, LedgerPages, Shard)
+_OWN_WORKFLOWS = (Conversation, LedgerPages, Shard)
 
 
 class SettingsInvalid(ChoreographyError):
@@ -188,6 +188,7 @@ def _activity_worker(client: Client, queue: str, activities: Sequence[Activity],
 
 
 def _choreography_worker(client: Client, settings: Settings) -> Worker:
+    cleanup = Cleanup(client)
     try:
         return Worker(
             client,
@@ -198,12 +199,12 @@ def _choreography_worker(client: Client, settings: Settings) -> Worker:
                 known_attributes(client),
                 breathe,
                 keep_page(client),
-                *keeper_activities(client),
             ],
             no_remote_activities=True,
-            workflow_runner=sandbox(settings.choreographies),
+            workflow_runner=sandbox(settings.choreographies, cleanup.a_run_ends),
             interceptors=[Guarded(), DetailsWhenAsked()],
             workflow_failure_exception_types=FAILS_A_WORKFLOW,
+            plugins=[SimplePlugin("choreography.cleanup", run_context=cleanup.running)],
             # The tasks of a worker that was killed wait for this long before another one gets them.
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
             graceful_shutdown_timeout=timedelta(seconds=settings.grace),

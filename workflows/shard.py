@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from temporalio import workflow
 from temporalio.exceptions import FailureError
 
-from activities.contract import SHARD, Usage
+from activities.contract import SHARD, Position, Usage
 from activities.errors import was_cancelled
 from workflows.budget import Purse
 from workflows.packing import pack, unpack
@@ -29,6 +29,9 @@ RESULT_BYTES = 1_000_000
 ENOUGH_RESULT_BYTES = 3_000_000
 """Bytes of results after which it begins no more calls, and leaves the rest to another shard."""
 
+POSITIONS = -1
+"""In place of a result's number: what follows is where the instances stand."""
+
 _FIRST_REPORT_S = 10.0
 """Seconds after which a shard reports to its run; then it does so ever less often."""
 
@@ -42,6 +45,7 @@ class ShardOrder(BaseModel):
         services: Of which each request names one, by number.
         instances: With whom.
         stop_at_error: Whether the first error ends it.
+        positions: Where the instances stand, by their conversations.
     """
 
     scatter: str
@@ -49,6 +53,7 @@ class ShardOrder(BaseModel):
     services: list[Service]
     instances: list[str]
     stop_at_error: bool
+    positions: dict[str, Position] = {}
 
 
 @workflow.defn(name=SHARD, sandboxed=False)
@@ -66,12 +71,14 @@ class Shard(Run):
     async def run(self, order: ShardOrder, requests: bytes, steering: Steering) -> bytes:
         """Make the calls; return what came back, packed. What is missing there has not been begun.
 
+        The last line is no result: it tells where the instances stand.
+
         Args:
             order: What to do.
             requests: Number of the service, step, label and arguments of each, packed.
             steering: Its share of the budget, and whether the run is paused.
         """
-        self._order, self.steering = order, steering
+        self._order, self.steering, self.positions = order, steering, dict(order.positions)
         todo = enumerate(unpack(requests))
         reporting = asyncio.create_task(self._report_now_and_then())
         try:
@@ -83,10 +90,8 @@ class Shard(Run):
             raise
         reporting.cancel()
         await self._report()
-        return pack(self._kept)
-
-    async def keep_conversations(self) -> None:
-        """Do nothing: the run does."""
+        positions = {name: position.model_dump(exclude_defaults=True) for name, position in self.positions.items()}
+        return pack([*self._kept, [POSITIONS, positions]])
 
     def is_long(self) -> bool:
         """Never be: it has as many calls as a history may hold."""
@@ -98,7 +103,7 @@ class Shard(Run):
         order = self._order
         for number, (service, *request) in todo:
             kind, asked = order.services[service], Request(*request)
-            outcome = await send(self, kind, asked, instance, asked.message(kind, instance))
+            outcome = await send(self, kind, asked, instance)
             if outcome.data is None and outcome.error is None:
                 raise asyncio.CancelledError
             await self._keep([number, instance, outcome.data, outcome.error])
@@ -162,7 +167,8 @@ class Shard(Run):
     def _run_of_this(self) -> workflow.ExternalWorkflowHandle[Any]:
         parent = workflow.info().parent
         assert parent is not None
-        return workflow.get_external_workflow_handle(parent.workflow_id, run_id=parent.run_id)
+        # Not by its run id: a run that is reset goes on under another one, with the shards that it has.
+        return workflow.get_external_workflow_handle(parent.workflow_id)
 
 
 class _Enough(Exception):

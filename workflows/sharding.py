@@ -11,14 +11,14 @@ import inspect
 import json
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from temporalio import workflow
 from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import ChildWorkflowError, is_cancelled_exception
 
-from activities.contract import SHARD, activity_id, digest_of
+from activities.contract import SHARD, Position, activity_id, digest_of
 from activities.person import asks_people
 from workflows.board import Outcome as HowItEnded
 from workflows.board import ScatterOnBoard
@@ -26,7 +26,7 @@ from workflows.call import Call, label
 from workflows.errors import CallFailed
 from workflows.ledger import Outcome, Step
 from workflows.packing import pack, text_of, values_in
-from workflows.request import Request
+from workflows.request import Request, Service
 from workflows.role import AsksForName, Role, any_instance, pool_of
 from workflows.run import CALLS_IN_FLIGHT, Run
 from workflows.scope import Scope, inside
@@ -162,6 +162,7 @@ class Sharding:
             services=list(services.values()),
             instances=list(instances),
             stop_at_error=stop_at_error,
+            positions=self._positions(services.values(), instances),
         )
         step = Step(order.step, f"{len(calls)} calls of {', '.join(names)}", digest)
         outcome = await self._run.ledger.step(step, lambda: self._send(order, pack(requests)))
@@ -170,8 +171,6 @@ class Sharding:
     async def _send(self, order: ShardOrder, requests: bytes) -> Outcome:
         run = self._run
         async with run.busy():
-            if any(service.conversations is not None for service in order.services):
-                await run.keep_conversations()
             await run.room_for(len(requests))
             try:
                 last = await workflow.execute_child_workflow(
@@ -192,6 +191,11 @@ class Sharding:
                 return Outcome(error=("ShardFailed", f"{error.workflow_id}: {error.cause or error}"), cause=error)
             return Outcome(text_of(run.shard_ended(order.scatter, order.step) + last))
 
+    def _positions(self, services: Iterable[Service], instances: Sequence[str]) -> dict[str, Position]:
+        """Return where the instances stand that have begun to remember."""
+        names = [service.conversation(instance) for service in services for instance in instances]
+        return {name: known for name in names if name and (known := self._run.positions.get(name))}
+
     def _part_of_budget(self) -> float:
         """Return the share of what is left that a shard gets, of as many as work side by side."""
         others = len(self._run.steering.purse.parts)
@@ -210,7 +214,10 @@ class Sharding:
         if outcome.data is None:
             results = [(number, instances[0], None, outcome.error) for number in range(len(indices))]
         else:
-            results = list(values_in(outcome.data))
+            *results, (_, positions) = values_in(outcome.data)
+            if not outcome.past:
+                told = {name: Position.model_validate(position) for name, position in positions.items()}
+                self._run.positions.update(told)
         left = dict.fromkeys(indices)
         for number, instance, data, error in sorted(results):
             index = indices[number]

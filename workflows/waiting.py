@@ -24,7 +24,7 @@ async def ask(run: Run, method: Method[..., Any], inquiry: Inquiry) -> Outcome:
     return Outcome(carried(method.result_values.write(value)))
 
 
-async def send_until_done(run: Run, service: Service, request: Request, instance: str, message: bytes) -> Outcome:
+async def send_until_done(run: Run, service: Service, request: Request, instance: str) -> Outcome:
     """Have a worker do what is requested; each time that it is put aside, have people decide, and another go on."""
 
     def inquire(wanted: WantedApproval) -> Inquiry:
@@ -34,9 +34,7 @@ async def send_until_done(run: Run, service: Service, request: Request, instance
     try:
         while True:
             resumption = await run.people.decide(aside, inquire) if aside else None
-            if resumption:
-                message = request.message(service, instance, resumption)
-            outcome = await send(run, service, request, instance, message, resumption)
+            outcome = await send(run, service, request, instance, resumption)
             aside = run.people.put_aside(request.step, suspended_in(outcome.data))
             if aside is None:
                 return outcome

@@ -332,7 +332,7 @@ async def test_a_large_ledger_is_kept_outside_of_the_history(runs: Runs) -> None
     assert len(found) > 4
     inputs = found[-1].events[0].workflow_execution_started_event_attributes.input
     assert inputs.ByteSize() < 40_000
-    assert b'"count":' in inputs.payloads[1].data
+    assert b'"pages":' in inputs.payloads[1].data
     client = await open_client(target_host=runs.client.service_client.config.target_host)
     for history in found:
         await replayer(texts, client=client).replay_workflow(history)

@@ -39,6 +39,7 @@ PLAN = {"title": "Roses", "pages": 12}
 GO = {"verdict": "go", "pages": 12}
 ASKED = EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
 UPDATED = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED
+SIGNALLED = EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED
 
 pytestmark = pytest.mark.usefixtures("served")
 
@@ -393,7 +394,9 @@ async def test_a_call_that_waited_is_remembered_once_and_whole(runs: Runs, provi
     roles = [message["role"] for message in provider.requests[-1].messages]
     assert roles == ["system", "user", "assistant", "tool", "assistant", "user"]
     conversation = runs.client.get_workflow_handle(f"{run.id}/press-1")
-    assert await count(conversation, UPDATED) == 3  # begin, and one for each call
+    assert (
+        await count(conversation, SIGNALLED) == 4
+    )  # begin each time that the first call is made, and one for each call
 
 
 async def test_what_a_call_used_before_and_after_its_approval_is_counted_once(
