@@ -26,19 +26,17 @@ class Post(Agent):
     """You send letters."""
 
     context_window = 1_000
-    ran: list[str]
-    keys: list[str]
 
-    def __init__(self, ran: list[str], keys: list[str], **options: Any) -> None:
+    def __init__(self, writer: Writer | None = None, **options: Any) -> None:
         super().__init__(**options)
-        self.ran, self.keys = ran, keys
+        self.writer = writer or Writer()
 
     @tool
     def stamp(self, letter: str) -> str:
         """Stamp a letter."""
-        self.ran.append(f"stamp {letter}")
+        self.writer.ran.append(f"stamp {letter}")
         if self.call:
-            self.keys.append(self.call.idempotency_key)
+            self.writer.keys.append(self.call.idempotency_key)
         return f"stamp on {letter}"
 
     @tool
@@ -84,7 +82,7 @@ class Writer(Agent):
 
     @property
     def post(self) -> Post:
-        return Post(self.ran, self.keys)
+        return Post(self)
 
     @tool
     def note(self, word: str) -> str:
