@@ -18,7 +18,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help test demo chaos bench lint format types lock clean .venv
+.PHONY: help test demo chaos overload bench lint format types lock clean .venv
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z.]+:.*## / { printf "make %-8s%s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,9 @@ demo: $(VENV) ## Run the example on a dev server; MODEL=openai/gpt-4o-mini and S
 
 chaos: $(VENV) ## Kill workers, then the server, at bad moments of runs: KILLS=50 SEEDS=5, ten minutes
 	@$(RUN) tests.system.chaos --kills $(or $(KILLS),50) --seeds $(or $(SEEDS),5)
+
+overload: $(VENV) ## Start workers on a crowded core while runs wait, and ask 300 prompts at load 15
+	@$(RUN) tests.system.overload
 
 bench: $(VENV) ## Measure what the harness costs and how far it goes: ONLY=overhead,pools SCALE=0.1 CHECK=1
 	@$(RUN) bench $(if $(ONLY),--only $(ONLY)) $(if $(SCALE),--scale $(SCALE)) $(if $(WORKERS),--workers $(WORKERS)) \

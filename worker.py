@@ -12,7 +12,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Thread
@@ -100,26 +100,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
             bare=options.bare,
             grace=options.grace,
         )
-        if settings.asks_models:
-            Thread(target=load, name="import of litellm", daemon=True).start()
+        loading = _Loading(load if settings.asks_models else None)
         if options.mode != "dev":
-            return asyncio.run(serve(settings))
+            return asyncio.run(serve(settings, loading))
         with DevServer.start(
             db_file=options.db, port=options.port, ui_port=options.ui_port, search_attributes=SEARCH_ATTRIBUTES
         ) as server:
             print(f"Temporal dev server: {server.address}, data in {server.db_file}")
             print(f"Temporal Web UI:     {server.ui_url}", flush=True)
-            return asyncio.run(serve(settings, server.address))
+            return asyncio.run(serve(settings, loading, server.address))
     except (ChoreographyError, AgentError, DevServerError) as error:
         print(f"worker.py: {error}", file=sys.stderr)
         return 2
 
 
-async def serve(settings: Settings, address: str | None = None) -> int:
+async def serve(settings: Settings, loading: _Loading, address: str | None = None) -> int:
     """Connect, serve what the settings name, and drain when told to stop."""
     from workflows.serving import connect, workers
 
     client = await connect(address)
+    # Beside the sandbox of a run, which replaces sys.modules, an import dies half-way and leaves what it has begun.
+    await asyncio.to_thread(loading.wait)
     serving = workers(client, settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -144,6 +145,40 @@ async def run_until(stop: asyncio.Event, client: Client, serving: Sequence[Worke
     for error in failed:
         print(f"worker.py: {error}", file=sys.stderr)
     return 1 if failed else 0
+
+
+class _Loading(Thread):
+    """An import that takes seconds, made while the process does other things."""
+
+    def __init__(self, load: Callable[[], None] | None) -> None:
+        """Begin to load; nothing, if nothing is needed."""
+        super().__init__(name="import of litellm", daemon=True)
+        self._load = load
+        self._error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            if self._load is not None:
+                self._load()
+        except BaseException as error:
+            self._error = error
+
+    def wait(self) -> None:
+        """Wait until it is there.
+
+        Raises:
+            SettingInvalid: It can't be imported; says why.
+        """
+        from activities.errors import SettingInvalid
+
+        self.join()
+        if self._error is not None:
+            said = " ".join(f"{type(self._error).__name__}: {self._error}".split())
+            raise SettingInvalid(
+                f"litellm can't be imported: {said}. Install what requirements.lock names, or serve no prompts here "
+                "(--serve)."
+            ) from self._error
 
 
 class _Threads(ThreadPoolExecutor):

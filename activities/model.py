@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import importlib
 import logging
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -124,9 +125,23 @@ def _window_in_table(model: str) -> int:
 
 
 def load() -> None:
-    """Import litellm now, so that the first question need not wait for it."""
+    """Import litellm and what it would import at its first request, so that the first question need not wait for it."""
     with _loading:
         _litellm()
+        scripted_only = os.environ.get("MODEL", "").startswith(f"{SCRIPTED}/")
+        for name in _NEEDED_AT_FIRST_USE if scripted_only else (*_NEEDED_AT_FIRST_USE, *_NEEDED_BY_CLIENTS):
+            with suppress(ImportError):  # of another version, which may not need it
+                importlib.import_module(name)
+
+
+_NEEDED_AT_FIRST_USE = (
+    "litellm.litellm_core_utils.default_encoding",
+    "litellm.llms.litellm_proxy.chat.transformation",
+    "litellm.proxy._types",
+    "litellm.proxy.openai_files_endpoints.common_utils",
+)
+
+_NEEDED_BY_CLIENTS = ("jiter", "openai.resources.chat", "litellm._service_logger")
 
 
 async def _loaded() -> Any:

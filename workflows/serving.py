@@ -58,7 +58,7 @@ class Settings:
         choreographies: Those to serve; none if the process serves agents only.
         concurrency: Calls at a time by queue.
         grace: Seconds that calls in flight may go on when the worker stops.
-        asks_models: Whether any of the activities is a prompt.
+        asks_models: Whether any of the activities may ask a model.
     """
 
     queues: Mapping[str, Sequence[Activity]]
@@ -97,7 +97,7 @@ class Settings:
             choreographies=list(offer.choreographies.values()) if CHOREOGRAPHY_QUEUE in chosen else [],
             concurrency=_limits(concurrency, queues),
             grace=grace,
-            asks_models=any(name in _prompts(offer) for name in chosen),
+            asks_models=any(name in _ask_models(offer) for name in chosen),
         )
 
 
@@ -240,13 +240,13 @@ def _queues(offer: Offer) -> dict[str, list[Activity]]:
     return queues
 
 
-def _prompts(offer: Offer) -> list[str]:
-    """Return the queues of prompts."""
+def _ask_models(offer: Offer) -> list[str]:
+    """Return the queues of agents that have prompts: their tasks and tools may ask these too."""
     return [
-        method_name(name, method.name)
+        queue
         for name, agent in offer.agents.items()
-        for method in methods_of(agent).values()
-        if method.kind == "prompt"
+        if any(method.kind == "prompt" for method in methods_of(agent).values())
+        for queue in (name, *(method_name(name, method) for method in methods_of(agent)))
     ]
 
 

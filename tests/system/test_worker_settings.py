@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import Ledger, Runs
 from tests.provider import Provider, Text
 from tests.system.crowd import ask, squares
-from tests.system.processes import ROOT, Process, Workers, eventually
+from tests.system.processes import ROOT, Process, Workers
 
 CROWD = ("--bare", "--module", "tests.system.crowd")
 AGENT = '''
@@ -100,7 +100,26 @@ async def test_a_worker_of_choreographies_alone_never_imports_litellm(
 async def test_a_worker_of_prompts_imports_litellm_before_it_is_asked(workers: Workers) -> None:
     worker = workers.start(*CROWD, "--serve", "Teller", PYTHONPROFILEIMPORTTIME="1")
     await worker.serves()
-    await eventually(lambda: "litellm" in imported_by(worker))
+    assert {"litellm", "openai.resources.chat"} <= imported_by(worker)
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("raise ImportError('no such thing')", "litellm can't be imported: ImportError: no such thing. Install what"),
+        ("raise SystemError('dictobject.c')", "litellm can't be imported: SystemError: dictobject.c. Install what"),
+        ("import sys; sys.exit('two\\nlines')", "litellm can't be imported: SystemExit: two lines. Install what"),
+    ],
+)
+async def test_a_worker_that_cannot_import_litellm_ends_with_one_line(
+    workers: Workers, tmp_path: Path, code: str, told: str
+) -> None:
+    (tmp_path / "litellm.py").write_text(code)
+    worker = workers.start(*CROWD, PYTHONPATH=str(tmp_path))
+    assert await worker.exit_code() == 2
+    [line] = worker.errors.splitlines()
+    assert told in line
+    assert "Serving" not in worker.output
 
 
 def imported_by(worker: Process) -> set[str]:
