@@ -10,26 +10,25 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-import json
 import sys
 import typing
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
-from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError
 from temporalio import workflow
-from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError, FailureError
 
 from activities.agent import Agent, methods_of
-from activities.contract import PAYLOAD_LIMIT, explain, method_name
-from activities.errors import ResultInvalid, says_stop
+from activities.contract import method_name
+from activities.declaration import check_made
+from activities.errors import says_stop
 from activities.person import Person
+from activities.schema import fields_of, with_bounds, with_plain_defaults
 from workflows.continuation import Continuation
-from workflows.errors import ChoreographyInvalid, InputInvalid, TooLarge, tell
+from workflows.errors import ChoreographyInvalid, tell
+from workflows.interface import Interface
 from workflows.options import MOST_INSTANCES, Options
 from workflows.pool import Pool
 from workflows.role import Role, pool_of
@@ -53,6 +52,7 @@ class Choreography(Generic[P, R]):
         name: The workflow type.
         roles: The agent class of each role.
         inputs: The parameters that are no roles.
+        interface: What reads these, and writes the result.
         pools: The names of each role's instances, where the run's options do not say otherwise.
         workflow: The workflow class, for a Temporal worker.
     """
@@ -62,18 +62,23 @@ class Choreography(Generic[P, R]):
         self.name = function.__name__
         if not inspect.iscoroutinefunction(function):
             raise ChoreographyInvalid(f"{self.name}: a choreography is asynchronous; write 'async def'.")
-        hints = _hints_of(function)
+        signature = _signature_of(function)
+        hints = with_bounds(_hints_of(function), fields_of(signature))
         parameters = _parameters_of(function, hints)
         self.roles: dict[str, type[Agent]] = {n: hints[n] for n in parameters if _is_agent(hints[n])}
         self.inputs = {name: p for name, p in parameters.items() if name not in self.roles}
         self.pools = _pools(self.name, self.roles, pool_sizes)
-        self._hints = hints
+        for agent in self.roles.values():
+            check_made(agent)
+        self.interface: Interface[R] = Interface(self.name, self.inputs, hints, fields_of(signature))
         functools.update_wrapper(self, function)
         self.workflow = _workflow_class(self)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Awaitable[R]:
         """Run the function with these very objects as its roles, here and now."""
-        return self.function(*args, **kwargs)
+        function: Callable[..., Coroutine[Any, Any, R]] = self.function
+        given = inspect.signature(function).bind_partial(*args, **kwargs).arguments
+        return function(*args, **{**kwargs, **self.interface.defaults(given)})
 
     def __repr__(self) -> str:
         return f"<choreography {self.name}>"
@@ -87,55 +92,9 @@ class Choreography(Generic[P, R]):
         Raises:
             InputInvalid: Names the parameter.
         """
-        names = list(self.inputs)
-        if len(payloads) > len(names) + 1:
-            raise InputInvalid(f"{len(payloads)} inputs were given, but {self._usage()}")
-        values = {
-            name: self._decode_one(name, self._hints[name], value) for name, value in zip(names, payloads, strict=False)
-        }
-        for name, parameter in self.inputs.items():
-            if name not in values and parameter.default is parameter.empty:
-                raise InputInvalid(f"the input '{name}' is missing; {self._usage()}")
-        options = Options()
-        if len(payloads) > len(names) and payloads[-1] is not None:
-            options = self._decode_one("options", Options, payloads[-1])
-            options.check({role: _methods_with_models(agent) for role, agent in self.roles.items()})
+        values, options = self.interface.read(payloads)
+        options.check({role: _methods_with_models(agent) for role, agent in self.roles.items()})
         return values, options
-
-    def encode(self, value: R) -> RawValue:
-        """Turn the function's result into a payload.
-
-        Raises:
-            TooLarge: The server would not take it.
-            ResultInvalid: It can't be said in JSON.
-        """
-        try:
-            data = _adapter_of_result(self._hints.get("return", Any)).dump_json(
-                value, by_alias=True, round_trip=True, warnings=False, fallback=str
-            )
-        except PydanticSerializationError as error:
-            raise ResultInvalid(f"the result is no data: {error}") from None
-        if len(data) > PAYLOAD_LIMIT:
-            raise TooLarge(
-                f"the result is {len(data):,} bytes; {PAYLOAD_LIMIT:,} is the most that the server takes. "
-                "Write it into the workspace and return its path."
-            )
-        return _json(data)
-
-    def encode_inputs(self, continuation: Continuation, options: Options) -> list[RawValue]:
-        """Turn what `continue_with` was given into the inputs of a run.
-
-        Raises:
-            InputInvalid: They are not what the function takes, or can't be said in JSON.
-        """
-        try:
-            bound = inspect.Signature(list(self.inputs.values())).bind(*continuation.args, **continuation.kwargs)
-            bound.apply_defaults()
-            values = [(self._hints[name], value) for name, value in bound.arguments.items()]
-            data = [_adapter_of_result(hint).dump_json(value, by_alias=True, round_trip=True) for hint, value in values]
-        except (TypeError, PydanticSerializationError) as error:
-            raise InputInvalid(f"continue_with: {error}; {self._usage()}") from None
-        return [_json(text) for text in [*data, options.model_dump_json(exclude_defaults=True).encode()]]
 
     def cast(self, options: Options) -> dict[str, Role]:
         """Make the roles of a run, each with its pool."""
@@ -146,24 +105,6 @@ class Choreography(Generic[P, R]):
 
     def _pool(self, role: str, size: PoolSize) -> Pool:
         return Pool(role, _instances(role, size), named=not isinstance(size, int))
-
-    def _decode_one(self, name: str, hint: Any, value: Any) -> Any:
-        where = f"the input '{name}'" if name in self.inputs else f"'{name}'"
-        try:
-            text = json.dumps(value)
-        except (TypeError, ValueError):  # a payload that was not JSON
-            raise InputInvalid(f"{where} can't be read as JSON; {self._usage()}") from None
-        try:
-            return TypeAdapter(hint).validate_json(text)
-        except ValidationError as error:
-            raise InputInvalid(f"{where} does not fit: {explain(error)}; {self._usage()}") from None
-
-    def _usage(self) -> str:
-        inputs = [
-            f"{name}: {_type_name(self._hints[name])}{'' if p.default is p.empty else ' = ' + repr(p.default)}"
-            for name, p in self.inputs.items()
-        ]
-        return f"{self.name} takes ({', '.join([*inputs, 'options = {}'])}), each as one --input of JSON."
 
 
 @overload
@@ -218,8 +159,8 @@ async def _perform(run: Run, choreography: Choreography[Any, Any], payloads: Seq
         run.pools = [pool_of(role) for role in roles.values()]
         value = await run.perform(_program(run, choreography, {**inputs, **roles}), given)
         if isinstance(value, Continuation):
-            run.begin_afresh(choreography.encode_inputs(value, run.options))
-        return choreography.encode(value)
+            run.begin_afresh(choreography.interface.write_inputs(value, run.options))
+        return choreography.interface.write(value)
 
 
 async def _program(run: Run, choreography: Choreography[Any, R], arguments: dict[str, Any]) -> R:
@@ -255,7 +196,7 @@ def _hints_of(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _parameters_of(function: Callable[..., Any], hints: Mapping[str, Any]) -> dict[str, inspect.Parameter]:
-    parameters = dict(inspect.signature(function).parameters)
+    parameters = dict(with_plain_defaults(inspect.signature(function)).parameters)
     for name, parameter in parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
             written = parameter.replace(annotation=parameter.empty)
@@ -265,29 +206,15 @@ def _parameters_of(function: Callable[..., Any], hints: Mapping[str, Any]) -> di
                 f"{function.__name__}: the parameter '{name}' has no type; write an agent class for a role, "
                 "or the type of an input."
             )
-        if not _is_agent(hints[name]):
-            _check_input_type(function.__name__, name, hints[name])
     return parameters
 
 
-def _check_input_type(function: str, name: str, hint: Any) -> None:
+def _signature_of(function: Callable[..., Any]) -> inspect.Signature:
     try:
-        TypeAdapter(hint)
-    except (PydanticSchemaGenerationError, PydanticUserError) as error:
-        raise ChoreographyInvalid(
-            f"{function}: the input '{name}' can't be given as JSON: {str(error).splitlines()[0]}"
-        ) from error
-
-
-def _json(data: bytes) -> RawValue:
-    return RawValue(Payload(metadata={"encoding": b"json/plain"}, data=data))
-
-
-def _adapter_of_result(hint: Any) -> TypeAdapter[Any]:
-    try:
-        return TypeAdapter(hint)
-    except (PydanticSchemaGenerationError, PydanticUserError):
-        return TypeAdapter(Any)
+        with_plain_defaults(inspect.signature(function))
+    except ValueError as error:  # Field(…) gave no default after one that did
+        raise ChoreographyInvalid(f"{function.__name__}: {error}; order the parameters so.") from None
+    return inspect.signature(function)
 
 
 def _is_agent(hint: Any) -> bool:
@@ -317,7 +244,3 @@ def _makes_a_pool(size: object) -> bool:
 
 def _instances(role: str, size: PoolSize) -> list[str]:
     return [f"{role}-{number}" for number in range(1, size + 1)] if isinstance(size, int) else list(size)
-
-
-def _type_name(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from activities.agent import Agent, methods_of
+from activities.agent import Agent, check_served, methods_of
 from activities.person import Person
 from workflows.choreography import Choreography
 from workflows.errors import ChoreographyError
@@ -60,6 +60,7 @@ def discover(modules: Iterable[str]) -> Offer:
         for choreography in found:
             _add(choreographies, choreography.name, choreography, "choreographies")
         for agent in [*_roles(found), *_agents_in(module)]:
+            check_served(agent)
             if issubclass(agent, Person):  # who answers on the run, and on no queue
                 continue
             _add(agents, agent.__name__, agent, "agents")
