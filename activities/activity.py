@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import time
-import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -51,7 +50,9 @@ from activities.method import Method
 from activities.progress import Progress
 from activities.record import working
 from activities.state import declares_state, restore_state, saved_state
+from activities.user_code import is_closed_by, raised_by
 from activities.values import NotKept
+from activities.washing import name_of, said, stack_of, words_of
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
 
     @activity.defn(name=name)
     async def answer_call(payload: RawValue) -> RawValue:
+        task = asyncio.current_task()
         recorder = _Recorder(_progress_of_earlier_attempts())
         async with AsyncExitStack() as within:
             await within.enter_async_context(recorder.heartbeats.beating())
@@ -73,7 +75,9 @@ def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
                 recorder.heartbeats.call = _context(name, request)
                 within.enter_context(answering(recorder.heartbeats.call))
                 return await _answer(agent, method, request, recorder, PAYLOAD_LIMIT - len(payload.payload.data))
-            except (Exception, SystemExit, asyncio.CancelledError) as error:  # a SystemExit would end the whole worker
+            except BaseException as error:  # whatever it is: it ends the call, and not the worker
+                if is_closed_by(error, task):
+                    raise
                 if says_stop(error):
                     raise _cancellation(recorder.progress) or error from None
                 recorder.progress.failures += 1
@@ -270,16 +274,17 @@ def _progress_of_earlier_attempts() -> Progress | None:
 
 def _failure(name: str, method: Method[..., Any], error: BaseException, progress: Progress) -> ApplicationError:
     """Say whether the call is tried again, and when; the message is cut, as the server loses long ones."""
-    kind, message, delay, may_pass = type(error).__name__, str(error), None, True
+    error = raised_by(error)
+    kind, message, delay, may_pass = name_of(error), words_of(error), None, True
     if isinstance(error, ApplicationError):
-        kind, message, delay = error.type or kind, error.message, error.next_retry_delay
+        kind, message, delay = said(error.type or kind), said(error.message), _sensible(error.next_retry_delay)
         may_pass = not error.non_retryable
     elif isinstance(error, ModelUnavailable):
-        delay = None if error.retry_after is None else timedelta(seconds=error.retry_after)
+        delay = _sensible(error.retry_after)
     elif isinstance(error, AgentError):
         may_pass = isinstance(error, AttemptTimedOut)
     else:
-        message = f"{error} ({place_of(error)})"
+        message = f"{message} ({place_of(error)})"
     final = not may_pass or progress.failures > method.options.retries
     logger.log(
         logging.ERROR if final else logging.WARNING,
@@ -287,10 +292,22 @@ def _failure(name: str, method: Method[..., Any], error: BaseException, progress
         "failed" if final else "failed, tried again",
         kind,
         clip(message),
-        "" if isinstance(error, (AgentError, ApplicationError)) else "\n" + "".join(traceback.format_exception(error)),
+        "" if isinstance(error, (AgentError, ApplicationError)) else f"\n{stack_of(error)}",
     )
     used = progress.usage.model_dump(mode="json")
     return ApplicationError(clip(message), used, type=kind, non_retryable=final, next_retry_delay=delay)
+
+
+_LONGEST_WAIT = timedelta(days=7)
+
+
+def _sensible(delay: Any) -> timedelta | None:
+    """Return a wait that the server takes; None for any other, whoever asks for it."""
+    try:
+        wait = delay if isinstance(delay, timedelta) else timedelta(seconds=delay)
+    except (TypeError, ValueError, OverflowError):  # no number, or none that is finite
+        return None
+    return wait if timedelta() <= wait <= _LONGEST_WAIT else None
 
 
 def _cancellation(progress: Progress) -> ApplicationError | None:

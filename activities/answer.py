@@ -31,6 +31,7 @@ from activities.state import restore_state, saved_state
 from activities.template import render
 from activities.toolbox import Toolbox
 from activities.transcript import Entry, Message, Transcript
+from activities.washing import name_of, words_of
 
 
 async def answer_in_process(agent: Agent, method: Method[..., Any], arguments: dict[str, Any]) -> Any:
@@ -313,8 +314,12 @@ class TurnLoop:
             return Accepted(self.method.answer.parse(text))
         except ValidationError as error:
             problem = explain(error)
-        except ValueError as error:
-            problem = f"it is not valid JSON: {error}"
+        except (Exception, SystemExit) as error:  # not JSON at all, or a validator of the user's that fails
+            problem = (
+                f"it is not valid JSON: {error}"
+                if type(error) is ValueError
+                else f"{name_of(error)}: {words_of(error)}"
+            )
         wanted = json.dumps(self.method.answer.schema, ensure_ascii=False)
         told = f"Your answer does not fit: {problem}. Answer again, with JSON that fits this schema: {wanted}"
         self._reject(text, told, call, problem=problem, mend="Loosen the type or use a stronger model.")

@@ -62,6 +62,7 @@ class Usage(BaseModel):
     """What a call used of its model.
 
     `cost_usd` is None when a model without a known price took part: then count tokens.
+    `estimated` counts the model calls of which the provider told no usage that can be true: theirs is estimated.
     """
 
     models: list[str] = []
@@ -69,6 +70,7 @@ class Usage(BaseModel):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float | None = 0.0
+    estimated: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         costs = (self.cost_usd, other.cost_usd)
@@ -78,6 +80,7 @@ class Usage(BaseModel):
             prompt_tokens=self.prompt_tokens + other.prompt_tokens,
             completion_tokens=self.completion_tokens + other.completion_tokens,
             cost_usd=None if None in costs else sum(cost or 0.0 for cost in costs),
+            estimated=self.estimated + other.estimated,
         )
 
     def __sub__(self, earlier: Usage) -> Usage:
@@ -88,6 +91,7 @@ class Usage(BaseModel):
             prompt_tokens=self.prompt_tokens - earlier.prompt_tokens,
             completion_tokens=self.completion_tokens - earlier.completion_tokens,
             cost_usd=None if unknown else (self.cost_usd or 0.0) - (earlier.cost_usd or 0.0),
+            estimated=self.estimated - earlier.estimated,
         )
 
 
@@ -237,7 +241,11 @@ def explain(error: ValidationError, *, skip: tuple[str, ...] = ()) -> str:
         error: What pydantic raised.
         skip: Leading parts of the locations to leave out, such as the envelope's own fields, in their order.
     """
-    return clip("; ".join(_explain_one(detail, skip) for detail in error.errors(include_url=False)), 1_000)
+    try:
+        details = error.errors(include_url=False, include_context=False, include_input=False)
+    except Exception as odd:  # a validator's error says itself what is wrong, and may fail to
+        return f"a validator does not say what is wrong: {type(odd).__name__}"
+    return clip("; ".join(_explain_one(detail, skip) for detail in details), 1_000)
 
 
 def _explain_one(detail: Any, skip: tuple[str, ...]) -> str:

@@ -19,6 +19,7 @@ from temporalio.converter import DefaultFailureConverter, PayloadConverter
 from temporalio.exceptions import ApplicationError, FailureError
 
 from activities.contract import MESSAGE_LIMIT, clip, explain
+from activities.washing import name_of, washed, words_of
 
 
 class _Converter(PydanticPayloadConverter):
@@ -45,12 +46,39 @@ class _Converter(PydanticPayloadConverter):
             return RawValue(payload)
 
 
+CAUSES_TOLD = 5
+"""Causes of causes that are sent with a failure."""
+
+
 class _FailureConverter(DefaultFailureConverter):
     def to_failure(self, exception: BaseException, payload_converter: PayloadConverter, failure: Failure) -> None:
-        """Tell the error and, in turn, its causes."""
-        super().to_failure(exception, payload_converter, failure)
-        failure.message = clip(failure.message)
-        failure.stack_trace = clip(failure.stack_trace, 2 * MESSAGE_LIMIT)
+        """Tell the error and, in turn, its causes, whatever they are: a failure that can't be told would be no end."""
+        told = exception if isinstance(exception, FailureError) else _in_plain_words(exception)
+        try:
+            super().to_failure(told, payload_converter, failure)
+        except Exception:  # an attribute, a detail or a cause that can't be written
+            failure.Clear()
+            failure.message = words_of(exception)
+            failure.application_failure_info.type = name_of(exception)
+            failure.application_failure_info.non_retryable = bool(getattr(exception, "non_retryable", False))
+        failure.message = washed(clip(failure.message))
+        failure.stack_trace = washed(clip(failure.stack_trace, 2 * MESSAGE_LIMIT))
+        _end_after(CAUSES_TOLD, failure)
+
+
+def _in_plain_words(error: BaseException) -> ApplicationError:
+    """Return an error that says the same, and whose class does nothing of its own."""
+    plain = ApplicationError(words_of(error), type=name_of(error)).with_traceback(error.__traceback__)
+    plain.__cause__ = error.__cause__
+    return plain
+
+
+def _end_after(causes: int, failure: Failure) -> None:
+    for _ in range(causes):
+        if not failure.HasField("cause"):
+            return
+        failure = failure.cause
+    failure.ClearField("cause")
 
 
 data_converter = dataclasses.replace(

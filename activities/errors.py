@@ -106,6 +106,8 @@ def place_of(error: BaseException, *, outside: str = "<frozen") -> str:
     """
     not_the_program = ("<frozen", outside, *_INSTALLED)
     frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return "no line"
     frame = ([f for f in frames if not f.filename.startswith(not_the_program)] or frames)[-1]
     inside = "" if frame.name == "<module>" else f" in {frame.name}"
     return f"{Path(frame.filename).name}:{frame.lineno}{inside}"

@@ -23,6 +23,7 @@ from activities.canonical import may_hold_sets
 from activities.contract import CROSSING, CallReply, CallRequest, explain
 from activities.declared import refusal
 from activities.errors import ArgumentInvalid, DeclarationError
+from activities.user_code import in_thread, on_the_loop
 from activities.values import NotKept, Outside, Values
 
 P = ParamSpec("P")
@@ -255,7 +256,9 @@ class Method(Generic[P, R]):
             function = functools.partial(function, **self.check(self.bind(args, kwargs)))
         else:
             function = functools.partial(function, *args, **kwargs)
-        return function() if self.is_async or not _loop_is_running() else asyncio.to_thread(function)
+        if self.is_async:
+            return on_the_loop(function())
+        return in_thread(function) if _loop_is_running() else function()
 
 
 def _prompt_in_process(agent: Any, method: Method[..., Any], arguments: dict[str, Any]) -> Coroutine[Any, Any, Any]:

@@ -9,6 +9,7 @@ import asyncio
 import functools
 import gc
 import importlib
+import json
 import logging
 import os
 import threading
@@ -17,14 +18,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from activities.contract import Usage, clip
+from activities.asking import apart
+from activities.completion import is_object, regular_message, sensible_cost, sensible_tokens
+from activities.contract import Usage
 from activities.errors import (
+    AgentError,
     ModelRefused,
     ModelUnavailable,
     SettingInvalid,
 )
 from activities.model_errors import AGAIN, sort_error
 from activities.schema import Schema
+from activities.washing import said, washed_json, washed_tree
+from activities.wire import bounded, guard_litellm
 
 Message = dict[str, Any]
 
@@ -33,6 +39,12 @@ SCRIPTED = "scripted"
 
 UNKNOWN_WINDOW = 128_000
 """Tokens in the context window of a model that litellm's table lacks; `Agent.context_window` says otherwise."""
+
+DEFAULT_TIMEOUT = 600.0
+"""Seconds that a request may take in all, where neither the agent nor its parameters say so."""
+
+BYTES_OF_A_TOKEN = 4
+"""By which tokens are estimated where a provider does not count them."""
 
 _KEPT_IN_MESSAGES = (
     "role",
@@ -72,6 +84,19 @@ async def ask(question: Question) -> Answer:
         ContextTooLong: The conversation does not fit.
     """
     litellm = await _loaded()
+    seconds = question.parameters.get("timeout")
+    limit = asyncio.timeout(seconds if isinstance(seconds, (int, float)) else DEFAULT_TIMEOUT)
+    try:
+        async with limit:
+            return await apart(_ask(litellm, question))
+    except TimeoutError:
+        raise ModelUnavailable(
+            f"{question.model} did not answer in time: Request timed out. {AGAIN} "
+            "Set request_timeout if it needs longer."
+        ) from None
+
+
+async def _ask(litellm: Any, question: Question) -> Answer:
     parameters = dict(question.parameters)
     if question.tools:
         parameters["tools"] = list(question.tools)
@@ -80,12 +105,16 @@ async def ask(question: Question) -> Answer:
     try:
         if question.model.startswith(f"{SCRIPTED}/"):
             _price_script(question.model)
-        response = await litellm.acompletion(
-            model=question.model, messages=list(question.messages), max_retries=0, num_retries=0, **parameters
-        )
+        messages = [fit_to_send(message) for message in question.messages]
+        with bounded():
+            response = await litellm.acompletion(
+                model=question.model, messages=messages, max_retries=0, num_retries=0, **parameters
+            )
+        return _read(litellm, question, response)
+    except AgentError:
+        raise
     except Exception as error:
         raise sort_error(litellm, question.model, error) from error
-    return _read(question.model, response)
 
 
 async def provider_of(model: str) -> str:
@@ -167,6 +196,7 @@ def _litellm() -> Any:
         logging.getLogger(name).handlers.clear()  # they would write every line a second time
     litellm.custom_provider_map = [{"provider": SCRIPTED, "custom_handler": _scripted_handler(litellm)}]
     litellm.utils.custom_llm_setup()  # type: ignore[no-untyped-call]
+    guard_litellm()
     return litellm
 
 
@@ -239,39 +269,89 @@ def _price_script(model: str) -> None:
     )
 
 
-def _read(model: str, response: Any) -> Answer:
+def _read(litellm: Any, question: Question, response: Any) -> Answer:
+    model = question.model
     if not response.choices:
         raise ModelUnavailable(f"{model} answered without any choice. {AGAIN}")
     choice = response.choices[0]
     if choice.finish_reason == "content_filter":
         raise ModelRefused(f"{model}'s content filter withheld the answer. Change the prompt, the input or the model.")
-    said = choice.message.model_dump(exclude_none=True)
-    fields = {name: value for name, value in said.pop("provider_specific_fields", {}).items() if value}
+    dumped = choice.message.model_dump(exclude_none=True)
+    fields = {name: value for name, value in (dumped.pop("provider_specific_fields", None) or {}).items() if value}
     if refusal := fields.pop("refusal", None):
         raise ModelRefused(
-            f"{model} refused to answer: {clip(refusal, 600)} Change the prompt, the input or the model."
+            f"{model} refused to answer: {said(refusal, 600)} Change the prompt, the input or the model."
         )
-    message = {key: said[key] for key in _KEPT_IN_MESSAGES if said.get(key)}
+    whole = washed_tree(regular_message(dumped))
+    message = {key: whole[key] for key in _KEPT_IN_MESSAGES if whole.get(key)}
     if fields:  # Gemini's signatures, which it wants back; strict servers refuse a message that has such a key
-        message["provider_specific_fields"] = fields
+        message["provider_specific_fields"] = washed_tree(fields)
     # Without tool calls, OpenAI takes a text only, if need be an empty one.
     content = None if "tool_calls" in message else ""
+    message = {"role": "assistant", "content": content, **message}
     return Answer(
-        message={"role": "assistant", "content": content, **message},
+        message=message,
         finish_reason=choice.finish_reason or "stop",
-        usage=_usage(model, response),
+        usage=_usage(litellm, question, message, response),
     )
 
 
-def _usage(model: str, response: Any) -> Usage:
+def _usage(litellm: Any, question: Question, message: Message, response: Any) -> Usage:
+    """Return what an answer used, as far as the provider tells; what it does not, or what can't be true, by size."""
     usage = getattr(response, "usage", None)
+    prompt = sensible_tokens(getattr(usage, "prompt_tokens", None))
+    completion = sensible_tokens(getattr(usage, "completion_tokens", None))
+    cost = sensible_cost(getattr(response, "_hidden_params", {}).get("response_cost"))
+    is_empty = not (message["content"] or message.get("tool_calls"))
+    estimated = not prompt or not (completion or is_empty)
+    if estimated:
+        prompt = prompt or _tokens_in([*question.messages, *question.tools])
+        completion = completion or _tokens_in(_spoken(message))
+        cost = _price(litellm, question.model, prompt, completion)
     return Usage(
-        models=[model],
+        models=[question.model],
         model_calls=1,
-        prompt_tokens=getattr(usage, "prompt_tokens", 0) or 0,
-        completion_tokens=getattr(usage, "completion_tokens", 0) or 0,
-        cost_usd=getattr(response, "_hidden_params", {}).get("response_cost"),
+        prompt_tokens=prompt or 0,
+        completion_tokens=completion or 0,
+        cost_usd=cost,
+        estimated=int(estimated),
     )
+
+
+def _tokens_in(value: Any) -> int:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return len(text.encode(errors="replace")) // BYTES_OF_A_TOKEN + 1
+
+
+def _spoken(message: Message) -> str:
+    called = [f"{call['function']['name']}{call['function']['arguments']}" for call in message.get("tool_calls") or ()]
+    return "".join([message["content"] or "", str(message.get("reasoning_content") or ""), *called])
+
+
+def _price(litellm: Any, model: str, prompt: int, completion: int) -> float | None:
+    try:
+        costs = litellm.cost_per_token(model=model, prompt_tokens=prompt, completion_tokens=completion)
+        return sensible_cost(sum(costs))
+    except Exception:  # litellm raises several things for a model that it does not know
+        return None
+
+
+def fit_to_send(message: Message) -> Message:
+    """Return a message of the conversation as every server takes it back.
+
+    Some parse the arguments of tool calls that they get back, and refuse the whole request for what they can't parse.
+    """
+    sent: Message = washed_tree(message)
+    for call in sent.get("tool_calls") or ():
+        function = call["function"]
+        function["arguments"] = _object_of(washed_json(function["arguments"]))
+    return sent
+
+
+def _object_of(arguments: str) -> str:
+    if is_object(arguments):
+        return arguments
+    return "{}" if arguments.strip() in ("", "null") else json.dumps({"not_valid": arguments})
 
 
 def default_model() -> str:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from activities.contract import clip
 from activities.errors import (
     AgentError,
     ContextTooLong,
@@ -19,11 +18,27 @@ from activities.errors import (
     ScriptExhausted,
     SettingInvalid,
 )
+from activities.washing import said as shown
+from activities.wire import TooMuch
 
 
 def sort_error(litellm: Any, model: str, error: Exception) -> AgentError:
     """Decide whether an error may pass, and say what to do about it."""
-    return _raised_by_us(error) or _refusal(litellm, model, error) or _unavailable(litellm, model, error)
+    return (
+        _raised_by_us(error)
+        or _too_much(model, error)
+        or _refusal(litellm, model, error)
+        or _unavailable(litellm, model, error)
+    )
+
+
+def _too_much(model: str, error: Exception) -> ModelRefused | None:
+    cause = next((cause for cause in _chain(error) if isinstance(cause, TooMuch)), None)
+    if cause is None:
+        return None
+    return ModelRefused(
+        f"{model}'s answer is not read: {cause}. Set max_tokens, or a greater MAX_RESPONSE_BYTES for the worker."
+    )
 
 
 def _refusal(litellm: Any, model: str, error: Exception) -> ModelRefused | None:
@@ -135,7 +150,7 @@ def _words(error: Exception) -> str:
     if said == "Connection error.":
         said = next((str(cause) for cause in _chain(error) if type(cause).__module__.startswith("httpx")), said)
     said = _message_in(said) or re.sub(r" ssl:(<[^>]*>|\S+)", "", said)
-    return clip(" ".join(said.split()), 600).rstrip(".")
+    return shown(" ".join(said.split()), 600).rstrip(".")
 
 
 _LABELS = re.compile(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Self
 
 from pydantic import BaseModel
+from pydantic_core import PydanticSerializationError
 
 from activities.contract import PAYLOAD_LIMIT, Usage
 from activities.transcript import (
@@ -21,6 +22,7 @@ from activities.transcript import (
     shortened,
     with_short_results,
 )
+from activities.washing import washed_tree
 
 READABLE_BYTES = 16_000
 """Up to this size progress is recorded as it is, for people to read in the UI; beyond, it is compressed."""
@@ -51,7 +53,10 @@ class Progress(BaseModel):
         Args:
             limit: The most bytes; some less than the server's, where something else is sent along.
         """
-        written = self.model_dump_json(exclude_defaults=True)
+        try:
+            written = self.model_dump_json(exclude_defaults=True)
+        except PydanticSerializationError:  # of half a character, in a state that a method has made
+            return type(self).model_validate(washed_tree(self.model_dump())).record(limit)
         if len(written) <= min(READABLE_BYTES, limit):
             return self.model_dump(mode="json", exclude_defaults=True)
         packed = compressed(written)

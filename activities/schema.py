@@ -15,6 +15,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined, from_json
 from typing_extensions import TypedDict
 
+from activities.json_in_text import candidates
+from activities.washing import washed_json
+
 Schema = dict[str, Any]
 
 ANSWER_TOOL = "final_answer"
@@ -206,12 +209,21 @@ class AnswerSchema:
         return strict(self.schema)
 
     def parse(self, text: str) -> Any:
-        """Turn a model's text into the answer.
+        """Turn a model's text into the answer: the first part of it that is of the type.
 
         Raises:
             ValueError: The text is not JSON, or not of the type (pydantic's ValidationError is one).
+            Exception: Whatever a validator of the type raises.
         """
-        data = _unfenced(text)
+        wrong: Exception | None = None
+        for part in candidates(text):
+            try:
+                return self._read(washed_json(part))
+            except Exception as error:  # a validator's may be any
+                wrong = wrong or error
+        raise wrong or ValueError("it is empty")
+
+    def _read(self, data: str) -> Any:
         if not self.wrapped:
             return self.adapter.validate_json(data)
         value = from_json(data)
@@ -273,9 +285,3 @@ def _describe(hint: Any, description: str) -> Any:
     ):
         return hint
     return Annotated[hint, Field(description=description)]
-
-
-def _unfenced(text: str) -> str:
-    """Take JSON out of a Markdown fence, which models without a JSON mode like to put around it."""
-    fenced = re.search(r"```(?:json)?\s*\n(.*?)\n\s*```", text, re.DOTALL)
-    return fenced.group(1) if fenced and not text.lstrip().startswith(("{", "[")) else text.strip()

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-from pydantic import ValidationError
-from pydantic_core import from_json
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, from_json
 
 from activities.agent import Agent, tools_of
 from activities.call import calling_tool
@@ -25,9 +25,13 @@ from activities.method import Method
 from activities.schema import Schema, description_of
 from activities.template import as_text, in_short
 from activities.transcript import Message, shortened
+from activities.user_code import is_closed_by, raised_by
+from activities.washing import name_of, washed, washed_json, washed_tree, words_of
 
 RESULT_LIMIT = 20_000
 """Characters of one tool result that a model is shown; of a longer one head and tail, with how much is missing."""
+
+_anything: TypeAdapter[Any] = TypeAdapter(Any)
 
 _NOT_FOR_THE_MODEL = (ModelUnavailable, ScriptExhausted, SettingInvalid, DeclarationError, NobodyToAsk)
 """What a prompt may raise that runs as a tool, and that the model which called it can do nothing about."""
@@ -67,20 +71,23 @@ class Toolbox:
             tool, arguments = self._prepared(call)
         except _CannotBeMade as error:
             return f"Error: {error}", False
-        limit = asyncio.timeout(tool.options.timeout)
+        limit, task = asyncio.timeout(tool.options.timeout), asyncio.current_task()
         try:
             async with limit:
                 with calling_tool(turn, number):
                     value = await _invoke(self.agent, name, arguments)
-            return shortened("done" if value is None else as_text(value), RESULT_LIMIT), True
+            return washed(shortened(_in_words(value), RESULT_LIMIT)), True
         except _NOT_FOR_THE_MODEL:
             raise
-        except (Exception, SystemExit, asyncio.CancelledError) as error:
+        except BaseException as error:  # a SystemExit would end the whole worker
+            if is_closed_by(error, task):
+                raise
             if limit.expired():
                 return f"Error: {name} took longer than {tool.options.timeout:g} seconds and was given up.", False
             if says_stop(error):
                 raise
-            return shortened(f"Error: {name} failed: {type(error).__name__}: {error}", RESULT_LIMIT), False
+            raised = raised_by(error)
+            return f"Error: {name} failed: {name_of(raised)}: {words_of(raised, RESULT_LIMIT)}", False
 
     def _prepared(self, call: Message) -> tuple[Method[..., Any], dict[str, Any]]:
         name = call["function"]["name"]
@@ -91,8 +98,8 @@ class Toolbox:
             return tool, tool.arguments.validate_json(_arguments_of(call))
         except ValidationError as error:
             raise _CannotBeMade(f"the arguments of {name} do not fit: {explain(error)}.") from None
-        except Exception as error:  # a validator of the user's that fails
-            raise _CannotBeMade(f"the arguments of {name} do not fit: {type(error).__name__}: {error}.") from None
+        except (Exception, SystemExit) as error:  # a validator of the user's that fails
+            raise _CannotBeMade(f"the arguments of {name} do not fit: {name_of(error)}: {words_of(error)}.") from None
 
 
 class _CannotBeMade(Exception):
@@ -100,8 +107,18 @@ class _CannotBeMade(Exception):
 
 
 def _arguments_of(call: Message) -> str:
-    arguments: str = call["function"]["arguments"] or "{}"
-    return arguments
+    return washed_json(call["function"]["arguments"]) or "{}"
+
+
+def _in_words(value: Any) -> str:
+    if value is None:
+        return "done"
+    try:
+        return as_text(value)
+    except PydanticSerializationError as error:
+        if "surrogates" not in str(error):
+            raise
+        return as_text(washed_tree(_anything.dump_python(value, fallback=str)))
 
 
 def _wanted(call: Message) -> WantedApproval:

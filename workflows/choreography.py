@@ -26,6 +26,7 @@ from activities.declaration import check_made
 from activities.errors import says_stop
 from activities.person import Person
 from activities.schema import fields_of, with_bounds, with_plain_defaults
+from activities.washing import name_of
 from workflows.continuation import Continuation
 from workflows.errors import ChoreographyInvalid, tell
 from workflows.interface import Interface
@@ -173,10 +174,10 @@ def _failing_readably(choreography: Choreography[Any, Any]) -> Iterator[None]:
     """Make an error of the program end the run, readably; left alone it would repeat the workflow task for ever."""
     try:
         yield
-    except (Exception, SystemExit, asyncio.CancelledError) as error:  # a SystemExit would end the whole worker
+    except (Exception, SystemExit, KeyboardInterrupt, asyncio.CancelledError) as error:  # two would end the worker
         if says_stop(error) or isinstance(error, FailureError):
             raise
-        failure = ApplicationError(f"{choreography.name}: {tell(error)}", type=type(error).__name__, non_retryable=True)
+        failure = ApplicationError(f"{choreography.name}: {tell(error)}", type=name_of(error), non_retryable=True)
         raise failure.with_traceback(error.__traceback__) from error.__cause__
 
 

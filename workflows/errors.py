@@ -8,6 +8,7 @@ from temporalio.worker.workflow_sandbox import RestrictedWorkflowAccessError
 
 from activities.contract import clip
 from activities.errors import AgentError, place_of
+from activities.washing import in_a_list, name_of, words_of
 
 _HERE = str(Path(__file__).parent)
 
@@ -107,16 +108,16 @@ class ItemFailed(ChoreographyError):
 def tell(error: BaseException) -> str:
     """Say what happened: the project's own errors in their words, any other with its class and its place."""
     if isinstance(error, (ChoreographyError, AgentError)):
-        return clip(str(error))
+        return words_of(error)
     if isinstance(error, BaseExceptionGroup):
-        return clip("; ".join(tell(inner) for inner in error.exceptions))
+        return clip(in_a_list(error, tell))
     if isinstance(error, RestrictedWorkflowAccessError):
-        said = str(error).partition(" If this is code")[0]  # there follows what the harness does by itself
+        said = words_of(error).partition(" If this is code")[0]  # there follows what the harness does by itself
         return (
             f"{clip(said, 300)} (at {_place_of(error)}) A choreography has no clock, no chance, no files and "
             "no network, as it is replayed: put that into a @task of an agent."
         )
-    return f"{type(error).__name__}: {clip(str(error))} (at {_place_of(error)})"
+    return f"{name_of(error)}: {words_of(error)} (at {_place_of(error)})"
 
 
 def _place_of(error: BaseException) -> str:

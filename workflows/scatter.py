@@ -147,7 +147,7 @@ class _Scatter:
         try:
             with self._shown.item(index, label(self.items[index])):
                 return await self.body(worker, self.items[index])
-        except (Exception, SystemExit, asyncio.CancelledError) as error:  # a SystemExit would end the whole worker
+        except (Exception, SystemExit, KeyboardInterrupt, asyncio.CancelledError) as error:  # two would end the worker
             if says_stop(error):
                 raise
             return self._failed(index, name, error)

@@ -121,12 +121,14 @@ async def test_asking_leaves_the_conversation_as_it_was(provider: Provider) -> N
     assert json.dumps(messages) == before
 
 
-async def test_an_answer_without_usage_counts_as_a_call_without_tokens(provider: Provider) -> None:
-    provider.enqueue(completion({"message": {"role": "assistant", "content": "fine"}}))
+async def test_what_an_answer_without_usage_used_is_estimated_by_its_length_and_marked(provider: Provider) -> None:
+    provider.enqueue(completion({"message": {"role": "assistant", "content": "word " * 1_000}}))
 
     usage = (await ask(question())).usage
 
-    assert (usage.model_calls, usage.prompt_tokens, usage.completion_tokens) == (1, 0, 0)
+    assert (usage.model_calls, usage.estimated) == (1, 1)
+    assert 1 <= usage.prompt_tokens <= 20
+    assert 1_000 <= usage.completion_tokens <= 1_500
 
 
 async def test_litellm_knows_the_price_of_well_known_models_only(provider: Provider) -> None:
