@@ -84,16 +84,7 @@ async def ask(question: Question) -> Answer:
         ContextTooLong: The conversation does not fit.
     """
     litellm = await _loaded()
-    seconds = question.parameters.get("timeout")
-    limit = asyncio.timeout(seconds if isinstance(seconds, (int, float)) else DEFAULT_TIMEOUT)
-    try:
-        async with limit:
-            return await apart(_ask(litellm, question))
-    except TimeoutError:
-        raise ModelUnavailable(
-            f"{question.model} did not answer in time: Request timed out. {AGAIN} "
-            "Set request_timeout if it needs longer."
-        ) from None
+    return await apart(_ask(litellm, question))
 
 
 async def _ask(litellm: Any, question: Question) -> Answer:
@@ -106,7 +97,8 @@ async def _ask(litellm: Any, question: Question) -> Answer:
         if question.model.startswith(f"{SCRIPTED}/"):
             _price_script(question.model)
         messages = [fit_to_send(message) for message in question.messages]
-        with bounded():
+        seconds = question.parameters.get("timeout")
+        with bounded(seconds if isinstance(seconds, (int, float)) else DEFAULT_TIMEOUT):
             response = await litellm.acompletion(
                 model=question.model, messages=messages, max_retries=0, num_retries=0, **parameters
             )

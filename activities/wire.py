@@ -6,12 +6,14 @@ a minute, and fails on an answer of which the part that matters is well.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import zlib
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from activities.completion import failure_in, regular
@@ -33,12 +35,28 @@ class TooMuch(Exception):
     """A provider sent a longer response than is read."""
 
 
-_limit: ContextVar[int | None] = ContextVar("largest response", default=None)
+@dataclass
+class _Bounds:
+    size: int
+    seconds: float
+    end: float | None = None
+    """When the time is over; it begins with the first request."""
+
+    def until(self) -> float:
+        if self.end is None:
+            self.end = asyncio.get_running_loop().time() + self.seconds
+        return self.end
+
+
+_bounds: ContextVar[_Bounds | None] = ContextVar("bounds of a request", default=None)
 
 
 @contextmanager
-def bounded() -> Iterator[None]:
-    """Guard the responses to requests that litellm makes inside.
+def bounded(seconds: float) -> Iterator[None]:
+    """Guard the requests that litellm makes inside.
+
+    Args:
+        seconds: What they and the responses may take together.
 
     Raises:
         SettingInvalid: MAX_RESPONSE_BYTES is no number.
@@ -46,11 +64,11 @@ def bounded() -> Iterator[None]:
     given = os.environ.get("MAX_RESPONSE_BYTES", str(LARGEST_RESPONSE))
     if not given.isdecimal() or not int(given):
         raise SettingInvalid(f"MAX_RESPONSE_BYTES is '{given}'; write a number of bytes, such as {LARGEST_RESPONSE}.")
-    token = _limit.set(int(given))
+    token = _bounds.set(_Bounds(int(given), seconds))
     try:
         yield
     finally:
-        _limit.reset(token)
+        _bounds.reset(token)
 
 
 def guard_litellm() -> None:
@@ -76,15 +94,21 @@ def guard_litellm() -> None:
 
 def _guarded(send: Callable[[Any, httpx.Request], Awaitable[httpx.Response]]) -> Any:
     async def handle_async_request(transport: Any, request: httpx.Request) -> httpx.Response:
-        limit = _limit.get()
-        if limit is None:  # litellm is used by somebody else
+        import httpx
+
+        bounds = _bounds.get()
+        if bounds is None:  # litellm is used by somebody else
             return await send(transport, request)
         request.headers["Accept-Encoding"] = "gzip, deflate"
-        response = await send(transport, request)
         try:
-            body = await _body_of(response, limit if response.is_success else LARGEST_ERROR)
-        finally:
-            await response.aclose()
+            async with asyncio.timeout_at(bounds.until()):
+                response = await send(transport, request)
+                try:
+                    body = await _body_of(response, bounds.size if response.is_success else LARGEST_ERROR)
+                finally:
+                    await response.aclose()
+        except TimeoutError:
+            raise httpx.ReadTimeout("Request timed out.", request=request) from None
         return _as_read(request, response, body)
 
     return handle_async_request
