@@ -35,7 +35,7 @@ class _Converter(PydanticPayloadConverter):
             raise
         except Exception as error:  # of this kind it ends what it was sent to; of any other it would be tried for ever
             wanted = ", ".join(getattr(hint, "__name__", str(hint)) for hint in type_hints)
-            said = explain(error) if isinstance(error, ValidationError) else str(error)
+            said = explain(error) if isinstance(error, ValidationError) else words_of(error)
             message = f"what was sent can't be read as ({wanted}): {clip(said, 1_000)}"
             raise ApplicationError(message, type="Unreadable", non_retryable=True) from None
 

@@ -17,6 +17,8 @@ from activities.call import asking_inside
 from activities.contract import Usage, digest_of
 from activities.errors import AgentError, was_cancelled
 from activities.progress import InnerProgress, Progress
+from activities.user_code import raised_by
+from activities.washing import name_of, words_of
 
 SETTLE_S = 30.0
 """Seconds in which prompts may end their turn that are still being asked when the code that asked them has ended."""
@@ -99,7 +101,7 @@ class Record:
             try:
                 yield known
             except Exception as error:
-                known.error = f"{type(error).__name__}: {error}"
+                known.error = f"{name_of(raised_by(error))}: {words_of(raised_by(error))}"
                 raise
         known.done = True
 

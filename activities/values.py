@@ -23,6 +23,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from activities.contract import CROSSING, clip, explain
 from activities.declared import SECRETS, is_abstract, is_sure
 from activities.errors import AgentError
+from activities.washing import name_of, words_of
 
 T = TypeVar("T")
 
@@ -122,7 +123,7 @@ class Values(Generic[T]):
         except ValidationError as error:
             raise NotKept(_unread(value, explain(error, skip=("value",)))) from None
         except Exception as error:  # a validator of the user's that fails
-            raise NotKept(_unread(value, f"{type(error).__name__}: {clip(str(error), 500)}")) from None
+            raise NotKept(_unread(value, f"{name_of(error)}: {words_of(error, 500)}")) from None
         try:
             found = _difference(value, arrived, self._is_abstract)
         except RecursionError:
