@@ -209,23 +209,6 @@ def digest_of(content: str) -> str:
     return blake2b(content.encode(), digest_size=8).hexdigest()
 
 
-def activity_id(step: str, digest: str) -> str:
-    """Return the id that a call has on the engine: its step, and what it asks.
-
-    On a replay the engine compares ids and types, never inputs: a call that asks something else must have another id.
-    """
-    return f"{step}-{digest[:_DIGITS]}"
-
-
-def step_of(activity_id: str) -> str:
-    """Return the step of a call from its id on the engine."""
-    return activity_id.partition("-")[0]
-
-
-_DIGITS = 10
-"""Hexadecimal digits of a digest in an id."""
-
-
 def clip(text: str, limit: int = MESSAGE_LIMIT) -> str:
     """Return the text within a number of characters: its head, its tail, and how much is missing between them."""
     if len(text) <= limit:

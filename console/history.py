@@ -14,7 +14,8 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.converter import DataConverter
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.contract import Usage, step_of
+from activities.contract import Usage
+from activities.identity import step_of
 
 
 @dataclass

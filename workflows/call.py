@@ -142,7 +142,7 @@ class Call(Generic[R]):
     def _work(self, run: Run, instance: str) -> tuple[str, Callable[[], Awaitable[Outcome]]]:
         """Return a digest of what is asked, and what asks it: a question to a person, or a message to a worker."""
         request = self._request(instance)
-        asks = request.digest(self.name, instance)
+        asks = request.id(self.name, instance).digest
         if issubclass(self.agent, Person):
             inquiry = Inquiry.of_call(self.name, self.method, request, dict(self.arguments), person=instance)
             return asks, lambda: ask(run, self.method, inquiry)

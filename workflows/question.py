@@ -110,7 +110,7 @@ class Inquiry:
             method=name,
             text=render(method.docstring, arguments),
             arguments=in_short(json.loads(f"{{{request.arguments}}}")["arguments"]),
-            digest=request.digest(name, person),
+            digest=request.id(name, person).digest,
             answer=method.answer_values,
             remind=method.options.remind,
             deadline=method.options.deadline,

@@ -21,11 +21,10 @@ from activities.contract import (
     Receipt,
     Resumption,
     Usage,
-    activity_id,
     conversation_id,
-    digest_of,
     suspended_in,
 )
+from activities.identity import CallId
 from activities.method import Method
 from activities.progress import Progress as AttemptProgress
 from workflows.board import Work
@@ -105,9 +104,9 @@ class Request(NamedTuple):
             )
         return cls(step, label, text[1:-1])
 
-    def digest(self, method: str, instance: str) -> str:
-        """Return what tells what it asks, and of whom, from everything else that could be asked at its place."""
-        return digest_of(f"{method} {instance} {self.arguments}")
+    def id(self, method: str, instance: str) -> CallId:
+        """Return what tells it from everything else that could be asked, of anyone, at any place."""
+        return CallId.of(self.step, method, instance, self.arguments)
 
     def message(
         self, service: Service, instance: str, position: Position, resumption: Resumption | None = None
@@ -171,7 +170,7 @@ async def send(
                 service.name,
                 RawValue(Payload(metadata={"encoding": b"json/plain"}, data=message)),
                 task_queue=service.queue,
-                activity_id=activity_id(request.step, request.digest(service.name, instance)),
+                activity_id=str(request.id(service.name, instance)),
                 result_type=RawValue,
                 start_to_close_timeout=timedelta(seconds=service.timeout + _GRACE_S),
                 heartbeat_timeout=timedelta(seconds=service.heartbeat),

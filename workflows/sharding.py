@@ -18,7 +18,8 @@ from temporalio import workflow
 from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import ChildWorkflowError, is_cancelled_exception
 
-from activities.contract import SHARD, Position, activity_id, digest_of
+from activities.contract import SHARD, Position
+from activities.identity import shard_step
 from activities.person import asks_people
 from workflows.board import Outcome as HowItEnded
 from workflows.board import ScatterOnBoard
@@ -154,17 +155,18 @@ class Sharding:
         names = list(services)
         self._shown.does(names[0])
         requests = [[names.index(call.name), *request] for call, request in calls.values()]
-        digest = digest_of(json.dumps([names, instances, stop_at_error, requests]))
         order = ShardOrder(
             scatter=self._step,
-            # On a replay the engine compares this and no inputs.
-            step=activity_id(f"{self._step}.{min(calls) + 1}-{max(calls) + 1}", digest),
+            step=shard_step(
+                f"{self._step}.{min(calls) + 1}-{max(calls) + 1}",
+                json.dumps([names, instances, stop_at_error, requests]),
+            ),
             services=list(services.values()),
             instances=list(instances),
             stop_at_error=stop_at_error,
             positions=self._positions(services.values(), instances),
         )
-        step = Step(order.step, f"{len(calls)} calls of {', '.join(names)}", digest)
+        step = Step(order.step, f"{len(calls)} calls of {', '.join(names)}")
         outcome = await self._run.ledger.step(step, lambda: self._send(order, pack(requests)))
         self._take(outcome, calls, instances, failed)
 

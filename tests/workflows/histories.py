@@ -16,8 +16,8 @@ from temporalio.client import (
 )
 from temporalio.exceptions import ApplicationError
 
-from activities.contract import step_of
 from activities.converter import data_converter
+from activities.identity import step_of
 
 Handle = WorkflowHandle[Any, Any]
 
