@@ -22,7 +22,7 @@ def unserved_queues(client: Client) -> Callable[[list[str]], Awaitable[list[str]
 
     @activity.defn(name=UNSERVED_ACTIVITY)
     async def unserved(names: list[str]) -> list[str]:
-        return [name for name in names if not await _is_served(client, name)]
+        return [name for name in names if not await is_served(client, name)]
 
     return unserved
 
@@ -32,12 +32,15 @@ async def breathe() -> None:
     """Do nothing."""
 
 
-async def _is_served(client: Client, name: str) -> bool:
+async def is_served(
+    client: Client, name: str, kind: TaskQueueType.ValueType = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
+) -> bool:
+    """Return whether any worker polls a task queue, for activities or for what else it has.
+
+    Raises:
+        RPCError: The server does not answer.
+    """
     described = await client.workflow_service.describe_task_queue(
-        DescribeTaskQueueRequest(
-            namespace=client.namespace,
-            task_queue=TaskQueue(name=name),
-            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
-        )
+        DescribeTaskQueueRequest(namespace=client.namespace, task_queue=TaskQueue(name=name), task_queue_type=kind)
     )
     return any(time.time() - poller.last_access_time.seconds < _ALIVE_S for poller in described.pollers)

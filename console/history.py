@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import ValidationError
 from pydantic_core import from_json
+from temporalio.api.common.v1 import Payload, WorkflowExecution
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
-from temporalio.client import Client, WorkflowHandle
+from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryRequest
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.converter import DataConverter
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.contract import Usage
 from activities.identity import step_of
+from console.trouble import troubles_of
+from workflows.people import MEMO
 
 
 @dataclass
@@ -32,6 +37,7 @@ class CallSeen:
         usage: What it used.
         attempts: How often it was tried; 0 while it runs.
         error: Why it failed, if it did.
+        put_aside: Whether it waits for people's yes to a tool; another call of its step goes on when they have decided.
     """
 
     method: str
@@ -43,6 +49,7 @@ class CallSeen:
     usage: Usage = field(default_factory=Usage)
     attempts: int = 0
     error: str | None = None
+    put_aside: bool = False
 
     @property
     def seconds(self) -> float:
@@ -70,7 +77,9 @@ class RunSeen:
         began: When it was started.
         ended: When it ended; None while it goes on.
         outcome: How, in a word; `running` while it goes on.
-        calls: In the order in which they were made.
+        failure: Why it failed, if it did.
+        calls: In the order in which they were made, and what people were asked.
+        troubles: What is in its way, while it goes on.
         beginning_lost: Whether the server does not keep its beginning any more.
     """
 
@@ -79,7 +88,9 @@ class RunSeen:
     began: datetime
     ended: datetime | None = None
     outcome: str = "running"
+    failure: str = ""
     calls: list[CallSeen] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
     beginning_lost: bool = False
 
 
@@ -99,43 +110,73 @@ async def read_run(client: Client, workflow_id: str) -> RunSeen:
     """
     described = await client.get_workflow_handle(workflow_id).describe()
     run = RunSeen(workflow_id, described.workflow_type, described.start_time)
-    first = described.raw_description.workflow_execution_info.first_run_id
-    try:
-        ended_at = await _read_chain(client, workflow_id, first, run)
-    except RPCError as error:
-        if error.status != RPCStatusCode.NOT_FOUND or first == described.run_id:
-            raise
-        run.beginning_lost = True
-        ended_at = await _read_chain(client, workflow_id, described.run_id, run)
-    if ended_at is not None:
-        run.outcome, run.ended = ended_at
+    for run_id in await _run_ids(client, workflow_id, described.run_id, run):
+        await _read_history(client, workflow_id, run_id, run)
     run.calls.sort(key=lambda call: call.scheduled)
+    _count_once(run.calls)
+    if described.status == WorkflowExecutionStatus.RUNNING:
+        run.ended, run.outcome = None, "running"
+        run.troubles = await troubles_of(client, described)
     return run
 
 
-async def _read_chain(client: Client, workflow_id: str, run_id: str, into: RunSeen) -> tuple[str, datetime] | None:
-    """Read a run and those in which it goes on, with their children; return how and when the last one ended."""
-    next_run: str = run_id
-    ended: tuple[str, datetime] | None = None
-    while next_run:
-        calls = _Calls(client.data_converter)
-        handle = client.get_workflow_handle(workflow_id, run_id=next_run)
-        next_run = ""
-        async for event in handle.fetch_history_events():
-            into.began = min(into.began, event.event_time.ToDatetime(UTC))
-            await calls.take(event)
-            if child := _child(event):
-                await _read_child(client, *child, into)
-            next_run = event.workflow_execution_continued_as_new_event_attributes.new_execution_run_id
-            if (outcome := _OUTCOMES.get(event.event_type)) is not None:
-                ended = outcome, event.event_time.ToDatetime(UTC)
-        into.calls += calls.seen()
-    return ended
+async def _run_ids(client: Client, workflow_id: str, last: str, into: RunSeen) -> list[str]:
+    """Return the ids of the runs that it went on in, the first one first.
+
+    They are found from the last one, as one that was reset goes on beside the one that it was.
+    """
+    found = [last]
+    while True:
+        start = GetWorkflowExecutionHistoryRequest(
+            namespace=client.namespace,
+            execution=WorkflowExecution(workflow_id=workflow_id, run_id=found[0]),
+            maximum_page_size=1,
+        )
+        try:
+            history = (await client.workflow_service.get_workflow_execution_history(start, retry=True)).history
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND or found[0] == last:
+                raise
+            into.beginning_lost = True
+            return found[1:]
+        before = history.events[0].workflow_execution_started_event_attributes.continued_execution_run_id
+        if not before:
+            return found
+        found.insert(0, before)
+
+
+async def _read_history(client: Client, workflow_id: str, run_id: str, into: RunSeen) -> str:
+    """Read one run and its children; return the id of the run in which it goes on."""
+    calls = _Calls(client.data_converter)
+    next_run = ""
+    async for event in client.get_workflow_handle(workflow_id, run_id=run_id).fetch_history_events():
+        into.began = min(into.began, event.event_time.ToDatetime(UTC))
+        await calls.take(event)
+        if child := _child(event):
+            await _read_child(client, *child, into)
+        next_run = event.workflow_execution_continued_as_new_event_attributes.new_execution_run_id
+        if workflow_id == into.workflow_id and (outcome := _OUTCOMES.get(event.event_type)) is not None:
+            into.outcome, into.ended = outcome, event.event_time.ToDatetime(UTC)
+            into.failure = event.workflow_execution_failed_event_attributes.failure.message
+    into.calls += calls.seen()
+    return next_run
+
+
+def _count_once(calls: list[CallSeen]) -> None:
+    """Leave out what a call had used before it was put aside: its end tells of this too."""
+    before: dict[str, Usage] = {}
+    for call in calls:
+        told = call.usage
+        if told.model_calls and call.step in before:
+            call.usage = told - before.pop(call.step)
+        if call.put_aside:
+            before[call.step] = told
 
 
 async def _read_child(client: Client, workflow_id: str, run_id: str, into: RunSeen) -> None:
     try:
-        await _read_chain(client, workflow_id, run_id, into)
+        while run_id:
+            run_id = await _read_history(client, workflow_id, run_id, into)
     except RPCError as error:
         if error.status != RPCStatusCode.NOT_FOUND:
             raise
@@ -158,10 +199,12 @@ class _Calls:
         self._converter = converter
         self._calls: dict[int, CallSeen] = {}
         self._attempts: dict[int, int] = {}
+        self._asked: dict[str, CallSeen] = {}
+        self._answers: dict[str, Any] = {}
 
     def seen(self) -> list[CallSeen]:
-        """Return the calls that were made so far."""
-        return list(self._calls.values())
+        """Return the calls that were made so far, and what people were asked."""
+        return [*self._calls.values(), *self._asked.values()]
 
     async def take(self, event: HistoryEvent) -> CallSeen | None:
         """Take in an event; return the call that it began or ended, if it did."""
@@ -171,6 +214,10 @@ class _Calls:
         if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED:
             started = event.activity_task_started_event_attributes
             self._attempts[started.scheduled_event_id] = started.attempt
+        elif event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_UPDATE_ACCEPTED:
+            self._note_answer(event)
+        elif event.event_type == EventType.EVENT_TYPE_WORKFLOW_PROPERTIES_MODIFIED:
+            self._note_questions(event)
         elif call := self._calls.get(number := _ended_call(event)):
             call.ended = event.event_time.ToDatetime(UTC)
             call.attempts = self._attempts.get(number, 0)
@@ -178,16 +225,46 @@ class _Calls:
             return call
         return None
 
+    def _note_answer(self, event: HistoryEvent) -> None:
+        asked = event.workflow_execution_update_accepted_event_attributes.accepted_request.input
+        given = _json_of(asked.args.payloads)
+        if asked.name == "answer" and isinstance(given, dict) and isinstance(given.get("question"), str):
+            self._answers[given["question"]] = given.get("answer")
+
+    def _note_questions(self, event: HistoryEvent) -> None:
+        """Take in which questions are open now: a run writes them down whenever they change."""
+        fields = event.workflow_properties_modified_event_attributes.upserted_memo.fields
+        if MEMO not in fields:
+            return
+        listed = [line for line in _json_of([fields[MEMO]]) or () if isinstance(line, str)]
+        now = event.event_time.ToDatetime(UTC)
+        still_open = {line.partition(": ")[0]: line.partition(": ")[2] for line in listed}
+        for id, whom in still_open.items():
+            person, _, method = whom.partition(", ")
+            self._asked.setdefault(id, CallSeen(method, f"{person} · {id}", now, id.rpartition("-")[0]))
+        for id, call in self._asked.items():
+            if call.ended is None and id not in still_open:
+                call.ended, call.value = now, self._answers.get(id)
+                call.error = None if id in self._answers else "cancelled"
+
 
 async def _scheduled(event: HistoryEvent, converter: DataConverter) -> CallSeen:
-    [summary] = await converter.decode([event.user_metadata.summary]) or [""]
+    [summary] = await converter.decode([event.user_metadata.summary])
     attributes = event.activity_task_scheduled_event_attributes
     return CallSeen(
         method=attributes.activity_type.name,
-        summary=summary,
+        summary=summary if isinstance(summary, str) else "",
         scheduled=event.event_time.ToDatetime(UTC),
         step=step_of(attributes.activity_id),
     )
+
+
+def _json_of(payloads: Sequence[Payload]) -> Any:
+    """Return what the first payload says; None if that can't be read."""
+    try:
+        return from_json(payloads[0].data)
+    except (IndexError, ValueError):
+        return None
 
 
 def _ended_call(event: HistoryEvent) -> int:
@@ -204,14 +281,22 @@ def _ended_call(event: HistoryEvent) -> int:
 
 def _set_outcome(call: CallSeen, event: HistoryEvent) -> None:
     if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
-        [payload] = event.activity_task_completed_event_attributes.result.payloads
-        reply = from_json(payload.data)
-        call.value, call.usage = reply["value"], Usage.model_validate(reply.get("usage", {}))
+        reply = _json_of(event.activity_task_completed_event_attributes.result.payloads)
+        told = reply if isinstance(reply, dict) else {"value": reply}  # by hand, with `temporal activity complete`
+        call.put_aside = "suspended" in told
+        call.value, call.usage = told.get("value"), _usage(told.get("usage"))
     elif event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED:
         call.error = event.activity_task_failed_event_attributes.failure.message
     else:
         timed_out = event.HasField("activity_task_timed_out_event_attributes")
         call.error = "timed out" if timed_out else "cancelled"
+
+
+def _usage(told: Any) -> Usage:
+    try:
+        return Usage.model_validate(told or {})
+    except ValidationError:
+        return Usage()
 
 
 def _child(event: HistoryEvent) -> tuple[str, str] | None:

@@ -79,6 +79,8 @@ def _row(call: CallSeen, run: RunSeen) -> Iterable[Text]:
 
 
 def _end(call: CallSeen) -> str:
+    if call.put_aside:
+        return "waits for approval"
     if call.ended is None:
         return "runs"
     end = "done" if call.error is None else "cancelled" if call.error == "cancelled" else "failed"
@@ -98,6 +100,9 @@ def _summary(run: RunSeen) -> Iterable[str]:
     ended = f" after {duration((run.ended - run.began).total_seconds())}" if run.ended else ""
     words = [f"{run.outcome}{ended}", counted(len(run.calls), "call"), *used_in_words(usage)]
     yield f"{run.workflow_id} ({run.choreography}): {', '.join(words)}"
+    if run.failure:
+        yield f"failed: {' '.join(run.failure.split())}"
+    yield from run.troubles
     if run.beginning_lost:
         yield "The server does not keep all of this run's history any more: earlier calls are missing."
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from rich.console import Group, RenderableType
@@ -30,7 +30,7 @@ class Sight:
     Attributes:
         workflow_id: The run.
         progress: What it told last; None if it never did.
-        trouble: Why there is nothing newer; empty if there is.
+        troubles: What is in its way, or why there is nothing newer.
         began: When it was started.
         ended: When it ended.
         status: What the server says of it; None as long as it is not known there.
@@ -39,7 +39,7 @@ class Sight:
 
     workflow_id: str
     progress: Progress | None = None
-    trouble: str = ""
+    troubles: list[str] = field(default_factory=list)
     began: datetime | None = None
     ended: datetime | None = None
     status: WorkflowExecutionStatus | None = None
@@ -53,7 +53,7 @@ class Sight:
     @property
     def is_known(self) -> bool:
         """Whether there is anything to say of it."""
-        return self.status is not None or bool(self.trouble)
+        return self.status is not None or bool(self.troubles)
 
     @property
     def headline(self) -> str:
@@ -82,10 +82,7 @@ def line(sight: Sight) -> str:
         parts += [f"{s.title}: {s.in_words()}" for s in _worth_showing(progress) if not s.ended or sight.has_ended]
         parts.append(progress.calls_in_words())
         parts += [f"waits: {wait}" for wait in progress.waits_for]
-    if sight.failure:
-        parts.append(sight.failure)
-    if sight.trouble:
-        parts.append(sight.trouble)
+    parts += filter(None, [sight.failure, *sight.troubles])
     return " ".join(f"{sight.workflow_id}: {'; '.join(parts)}".split())
 
 
@@ -103,7 +100,7 @@ def _run(sight: Sight, now: datetime) -> Iterator[RenderableType]:
         for why in progress.last_failures[-3:]:
             yield Text(f"  failed: {why}", "red")
         yield Text(f"  {progress.calls_in_words()}", "dim")
-    for trouble in filter(None, [sight.failure, sight.trouble]):
+    for trouble in filter(None, [sight.failure, *sight.troubles]):
         yield Text(f"  {trouble}", "red" if sight.failure else "yellow")
     yield Text()
 

@@ -17,8 +17,10 @@ from temporalio.client import (
     WorkflowHandle,
     WorkflowQueryFailedError,
 )
+from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
+from console.trouble import nobody_answers, troubles_of
 from console.view import Sight, line, page
 from workflows.progress import Progress
 from workflows.serving import SettingsInvalid, connect
@@ -26,7 +28,6 @@ from workflows.serving import SettingsInvalid, connect
 _RPC_TIMEOUT = timedelta(seconds=5)
 # The client's own time limit ends a call as cancelled.
 _UNANSWERED = (RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)
-_NO_WORKER = "no worker answers for it; it goes on when one serves the queue 'choreography'"
 
 
 class _Watch:
@@ -44,24 +45,35 @@ class _Watch:
             try:
                 await self._look(sight)
             except SettingsInvalid as error:
-                sight.trouble = f"{error} Trying again."
+                sight.troubles = [f"{error} Trying again."]
             except RPCError as error:
-                sight.trouble = _trouble(error)
+                sight.troubles = [_trouble(error)]
             if sight.has_ended:
                 return
             await asyncio.sleep(self._every)
 
     async def _look(self, sight: Sight) -> None:
-        handle = (await self._connected()).get_workflow_handle(sight.workflow_id)
+        client = await self._connected()
+        handle = client.get_workflow_handle(sight.workflow_id)
         described = await handle.describe(rpc_timeout=_RPC_TIMEOUT)
-        trouble = ""
+        runs = described.status == WorkflowExecutionStatus.RUNNING
+        troubles = await troubles_of(client, described) if runs else []
         try:
             sight.progress = await handle.query("progress", result_type=Progress, rpc_timeout=_RPC_TIMEOUT)
-        except (RPCError, WorkflowQueryFailedError) as error:
-            trouble = _why_no_progress(error, described.workflow_type)
+        except WorkflowQueryFailedError as error:
+            troubles.insert(0, _no_run(described.workflow_type, error.message))
+        except RPCError as error:
+            if "not found, known queries" in error.message:
+                troubles.insert(0, _no_run(described.workflow_type, error.message))
+            elif error.status not in _UNANSWERED:
+                troubles.insert(0, f"it can't be asked: {error.message}")
+            elif not troubles:
+                troubles = [await nobody_answers(client, described)]
+        except ApplicationError as error:  # of another version
+            troubles.insert(0, f"its progress can't be read: {error.message}")
         if described.status == WorkflowExecutionStatus.FAILED:
             sight.failure = await _failure(handle)
-        sight.status, sight.trouble = described.status, trouble
+        sight.status, sight.troubles = described.status, troubles
         sight.began, sight.ended = described.start_time, described.close_time
 
     async def _connected(self) -> Client:
@@ -138,9 +150,5 @@ def _trouble(error: RPCError) -> str:
     return f"the server doesn't answer ({error.message}). Trying again."
 
 
-def _why_no_progress(error: RPCError | WorkflowQueryFailedError, workflow_type: str) -> str:
-    if isinstance(error, WorkflowQueryFailedError) or "not found, known queries" in error.message:
-        return f"it tells no progress: a workflow of type '{workflow_type}' is no choreography's run ({error.message})"
-    if error.status in _UNANSWERED:
-        return _NO_WORKER
-    return f"it can't be asked: {error.message}"
+def _no_run(workflow_type: str, said: str) -> str:
+    return f"it tells no progress: a workflow of type '{workflow_type}' is no choreography's run ({said})"

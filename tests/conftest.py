@@ -8,6 +8,7 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 import asyncio
 import importlib
+import io
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -15,12 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError
 
 from activities.contract import CHOREOGRAPHY_QUEUE
 from activities.converter import data_converter
 from console.dev_server import DevServer
+from console.history import read_run
+from console.mermaid import sequence_diagram
+from console.show import print_table
 from tests.provider import Provider
 from workflows.choreography import Choreography
 from workflows.serving import Settings, open_client, workers
@@ -122,12 +127,21 @@ class Runs:
         return await (await self.start(choreography, *inputs)).result()
 
     async def end(self) -> None:
-        """Terminate what is still running."""
+        """Look at each run as a person does afterwards, whatever it has come to; terminate what is still running."""
         for handle in self._started:
             try:
+                await look_at(self.client, handle.id)
                 await handle.terminate("the test is over")
             except RPCError:  # it has ended by itself
                 continue
+
+
+async def look_at(client: Client, workflow_id: str) -> str:
+    """Show a run in both forms: that may never fail, whatever is in its history."""
+    seen = await read_run(client, workflow_id)
+    screen = Console(file=io.StringIO(), width=160)
+    print_table(seen, screen)
+    return sequence_diagram(seen)
 
 
 @pytest.fixture
