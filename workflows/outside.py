@@ -87,8 +87,13 @@ class _Guard(WorkflowInboundInterceptor):
             raise _failure(error) from error
 
     async def handle_query(self, input: HandleQueryInput) -> Any:
-        input.args = _fitting(input.query, workflow.get_query_handler(input.query), input.args)
-        return await super().handle_query(input)
+        try:
+            input.args = _fitting(input.query, workflow.get_query_handler(input.query), input.args)
+            return await super().handle_query(input)
+        except FailureError:
+            raise
+        except Exception as error:
+            raise _failure(error) from error
 
 
 def _drop_unknown(name: str, args: Sequence[RawValue]) -> None:
