@@ -47,9 +47,8 @@ from activities.errors import (
 from activities.heartbeats import Heartbeats
 from activities.memory import Durable, Memory, Nothing
 from activities.method import Method
+from activities.plain import PlainWork
 from activities.progress import Progress
-from activities.record import working
-from activities.state import declares_state, restore_state, saved_state
 from activities.user_code import is_closed_by, raised_by
 from activities.values import NotKept
 from activities.washing import name_of, said, stack_of, words_of
@@ -67,6 +66,7 @@ def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
     async def answer_call(payload: RawValue) -> RawValue:
         task = asyncio.current_task()
         recorder = _Recorder(_progress_of_earlier_attempts())
+        work: TurnLoop | PlainWork | None = None
         async with AsyncExitStack() as within:
             await within.enter_async_context(recorder.heartbeats.beating())
             try:
@@ -74,7 +74,8 @@ def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
                 recorder.go_on_from(request.resumption)
                 recorder.heartbeats.call = _context(name, request)
                 within.enter_context(answering(recorder.heartbeats.call))
-                return await _answer(agent, method, request, recorder, PAYLOAD_LIMIT - len(payload.payload.data))
+                work = _work(agent, method, request, recorder)
+                return await _answer(name, work, recorder, PAYLOAD_LIMIT - len(payload.payload.data))
             except BaseException as error:  # whatever it is: it ends the call, and not the worker
                 if is_closed_by(error, task):
                     raise
@@ -82,7 +83,10 @@ def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
                     raise _cancellation(recorder.progress) or error from None
                 recorder.progress.failures += 1
                 recorder.record()
-                raise _failure(name, method, error, recorder.progress) from None
+                failure = _failure(name, method, error, recorder.progress)
+                if failure.non_retryable and work is not None:
+                    await work.give_up(f"{failure.type}: {failure.message}")
+                raise failure from None
 
     return answer_call
 
@@ -97,16 +101,11 @@ def _context(name: str, request: CallRequest[Any]) -> CallContext:
     )
 
 
-async def _answer(
-    agent: type[Agent], method: Method[..., Any], request: CallRequest[Any], recorder: _Recorder, room: int
-) -> RawValue:
-    name = method_name(agent.__name__, method.name)
-    level = logging.INFO if method.kind == "prompt" else logging.DEBUG
+async def _answer(name: str, work: TurnLoop | PlainWork, recorder: _Recorder, room: int) -> RawValue:
+    level = logging.INFO if work.method.kind == "prompt" else logging.DEBUG
     logger.log(level, "started, attempt %d", activity.info().attempt)
-    made, memory = _new_agent(agent, request.model), _memory(request)
-    work = _perform(made, method, request, recorder, memory)
     try:
-        value = await _in_time(name, method, work)
+        value = await _in_time(name, work.method, work.run())
     except CallSuspended as suspended:
         logger.info("put aside until this is approved: %s", suspended)
         return _suspended(name, suspended, recorder.progress, room)
@@ -114,11 +113,11 @@ async def _answer(
     answer = CallReply(
         value=value,
         usage=recorder.progress.usage,
-        position=memory.position,
+        position=work.memory.position,
         waited_s=_waited(),
         took_s=took,
     )
-    reply = _encode(name, method, answer)
+    reply = _encode(name, work.method, answer)
     logger.log(level, "done: %s", _in_short(recorder.progress))
     return reply
 
@@ -137,28 +136,12 @@ async def _in_time(name: str, method: Method[..., Any], work: Awaitable[Any]) ->
         ) from None
 
 
-async def _perform(
-    agent: Agent, method: Method[..., Any], request: CallRequest[Any], recorder: _Recorder, memory: Memory
-) -> Any:
-    arguments = request.arguments
-    if method.kind == "prompt":
-        approvals = OfTheRun(request.resumption)
-        return await TurnLoop(agent, method, arguments, recorder.progress, memory, recorder.record, approvals).run()
-    async with working(recorder.progress, recorder.record):
-        return await _with_state(agent, memory, lambda: getattr(agent, method.name)(**arguments))
-
-
-async def _with_state(agent: Agent, memory: Memory, work: Callable[[], Awaitable[Any]]) -> Any:
-    """Do plain work with the state that the instance keeps, and keep what it changed."""
-    if not declares_state(type(agent)):
-        return await work()
-    recalled = await memory.recall()
-    restore_state(agent, recalled.state)
-    value = await work()
-    kept = saved_state(agent)
-    if kept != recalled.state:
-        await memory.commit(recalled.transcript.next, (), 0, kept)
-    return value
+def _work(
+    agent: type[Agent], method: Method[..., Any], request: CallRequest[Any], recorder: _Recorder
+) -> TurnLoop | PlainWork:
+    made = _new_agent(agent, request.model)
+    about = (made, method, request.arguments, recorder.progress, _memory(request), recorder.record)
+    return TurnLoop(*about, OfTheRun(request.resumption)) if method.kind == "prompt" else PlainWork(*about)
 
 
 def _memory(request: CallRequest[Any]) -> Memory:

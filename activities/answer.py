@@ -21,7 +21,7 @@ from activities.call import current_call
 from activities.compaction import Window, compact
 from activities.contract import Approval, clip, explain, method_name
 from activities.errors import AnswerInvalid, ContextTooLong, TurnLimit
-from activities.memory import InThisProcess, Memory, Nothing
+from activities.memory import InThisProcess, Memory, Nothing, Recalled, leave_to_be_read
 from activities.method import Method
 from activities.person import Person
 from activities.progress import Progress
@@ -49,7 +49,12 @@ async def answer_in_process(agent: Agent, method: Method[..., Any], arguments: d
         # In a thread of synchronous code that runs a loop of its own: what is asked is recorded by the call's.
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asking, outer.loop))
     memory: Memory = InThisProcess(agent.transcript) if method.options.memory else Nothing()
-    return await TurnLoop(agent, method, arguments, Progress(), memory).run()
+    loop = TurnLoop(agent, method, arguments, Progress(), memory)
+    try:
+        return await loop.run()
+    except Exception as error:
+        await loop.give_up(f"{name_of(error)}: {words_of(error)}")
+        raise
 
 
 async def _answer_inside(outer: Record, agent: Agent, method: Method[..., Any], arguments: dict[str, Any]) -> Any:
@@ -100,6 +105,7 @@ class TurnLoop:
         self.toolbox = Toolbox(agent)
         self.model = vars(agent).get("model") or method.options.model or agent.model or model.default_model()
         self.history = Transcript()
+        self._recalled: Recalled | None = None
 
     async def run(self) -> Any:
         """Return the answer, as its type, once the memory has what was said.
@@ -116,13 +122,30 @@ class TurnLoop:
                 outcome = await self._digest(self._undigested() or await self._next_turn())
                 if outcome is not None:
                     break
-            if not already_committed:
-                await self._commit()
-            return outcome.value
+        if not already_committed:
+            await self._commit()
+        return outcome.value
+
+    async def give_up(self, why: str) -> None:
+        """Leave what was said to be read, as the call has failed for good; the agent will not remember it.
+
+        Args:
+            why: What a person is told of it.
+        """
+        inside = self.progress.said_inside()
+        if self.progress.entries or inside:
+            # What people told the agent is heard again by its next call.
+            said = [{key: value for key, value in e.items() if key != "told"} for e in self.progress.entries]
+            await leave_to_be_read(self.memory, self._recalled_once, [self.request, *said, *inside], why)
+
+    async def _recalled_once(self) -> Recalled:
+        if self._recalled is None:
+            self._recalled = await self.memory.recall()
+        return self._recalled
 
     async def _recall(self) -> bool:
         """Take up what is remembered; return whether an earlier attempt ended after it had committed this call."""
-        recalled = await self.memory.recall()
+        recalled = await self._recalled_once()
         self.history = recalled.transcript
         self._state_before = recalled.state
         restore_state(self.agent, recalled.state if self.progress.state is None else self.progress.state)

@@ -6,9 +6,11 @@ what is remembered. A process trusts its own copy of a conversation where it sta
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -33,7 +35,9 @@ from activities.contract import (
     digest_of,
 )
 from activities.errors import MemoryLost
-from activities.transcript import Entry, Transcript, with_short_results
+from activities.transcript import Entry, Transcript, error, with_short_results
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -100,6 +104,31 @@ class InThisProcess(Nothing):
     ) -> None:
         """Remember it as long as the object."""
         self.transcript.add([{"note": "failed", "entries": list(entries)}] if failed else entries)
+
+
+LEAVE_S = 10.0
+"""Seconds that keeping what a failed call said may take; its failure waits for that."""
+
+
+async def leave_to_be_read(
+    memory: Memory, recall: Callable[[], Awaitable[Recalled]], said: Sequence[Entry], why: str
+) -> None:
+    """Keep what was said in a call that has failed for good. Whatever goes wrong with that, the failure is not hidden.
+
+    Args:
+        memory: Where it is kept.
+        recall: Returns what was remembered when the call began.
+        said: What was said.
+        why: Why the call has failed.
+    """
+    if memory.position is not None:  # it is remembered already, and failed when it was to be told
+        return
+    try:
+        async with asyncio.timeout(LEAVE_S):
+            base = (await recall()).transcript.next
+            await memory.commit(base, [*said, error(why)], 0, None, failed=True)
+    except Exception:
+        logger.warning("what was said in a call that has failed could not be kept", exc_info=True)
 
 
 @dataclass(frozen=True)
@@ -230,7 +259,7 @@ class Durable(Nothing):
         if heard > len(self._told):  # by an earlier attempt
             self._told = await self._handle.query("tells", result_type=list[Tell])
         commit = Commit(
-            id=f"{digest_of(self._call)}.{self._attempt}{'.failed' if failed else ''}",
+            id=f"{digest_of(self._call)}.{'failed' if failed else self._attempt}",
             after=self._known.commit,
             run=self._owner.run_id,
             call=self._call,

@@ -19,6 +19,7 @@ from activities.transcript import (
     decompressed,
     error,
     inner,
+    readable,
     shortened,
     with_short_results,
 )
@@ -81,7 +82,7 @@ class Progress(BaseModel):
 
     def said_inside(self) -> list[Entry]:
         """Return what was said by prompts that were asked inside, a note for each."""
-        return [inner(one.method, one.tool_call, one.said()) for one in self.inner.values()]
+        return readable([inner(one.method, one.tool_call, one.said()) for one in self.inner.values()])
 
     def _with_short_results(self) -> Self:
         """Leave of long tool results head and tail."""

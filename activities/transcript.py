@@ -136,6 +136,28 @@ def with_short_results(entries: Iterable[Entry]) -> list[Entry]:
     return [short(entry) for entry in entries]
 
 
+READ_OF_INNER_BYTES = 400_000
+"""Bytes of all that prompts inside one call have said, from which on less of each message is kept to be read."""
+
+
+def readable(notes: Sequence[Entry]) -> list[Entry]:
+    """Return notes of what was said inside a call, in so few bytes that they can be sent along with the call's own."""
+    for limit in (None, 2_000, 200):
+        kept = [_in_short(note, limit) for note in notes] if limit else list(notes)
+        if len(json.dumps(kept)) <= READ_OF_INNER_BYTES:
+            return kept
+    return [error(f"{len(notes)} prompts were asked inside, and said too much to be kept here.")]
+
+
+def _in_short(entry: Entry, limit: int) -> Entry:
+    short: Entry = {key: shortened(value, limit) for key, value in entry.items() if isinstance(value, str)}
+    if "entries" in entry:
+        short["entries"] = [_in_short(one, limit) for one in entry["entries"]]
+    if calls := entry.get("tool_calls"):
+        short["tool_calls"] = [{**call, "function": _in_short(call["function"], limit)} for call in calls]
+    return short
+
+
 def compressed(text: str) -> str:
     """Return a text in fewer characters, fit for JSON."""
     return base64.b85encode(zlib.compress(text.encode(), 6)).decode()

@@ -17,7 +17,6 @@ from activities.agent import Agent
 from activities.contract import HEARTBEAT_TIMEOUT_S, clip, explain, method_name
 from activities.method import Method
 from activities.person import Person
-from activities.state import declares_state
 from workflows.errors import CallFailed, ClaimEnded, TooLarge
 from workflows.ledger import Outcome, Step
 from workflows.pool import Pool
@@ -125,10 +124,8 @@ class Call(Generic[R]):
 
     @property
     def _remembers(self) -> bool:
-        """Whether the instance's conversation has to do with this call."""
-        if self.method.kind == "prompt":
-            return self.method.options.memory
-        return declares_state(self.agent)
+        """Whether the instance's conversation may have to do with this call: plain code may ask prompts inside."""
+        return self.method.kind != "prompt" or self.method.options.memory
 
     async def _make(self) -> R:
         run = Run.current()

@@ -29,6 +29,7 @@ from activities.contract import (
     TranscriptPage,
 )
 from activities.transcript import Entry, Transcript, shift
+from workflows.said import in_markdown
 
 PAGE_BYTES = 1_000_000
 """Bytes of entries in one answer to the query `transcript`; the server takes 2 MB."""
@@ -205,7 +206,7 @@ class Conversation:
             self._shown.extend(kept.entries)
             self._last = kept.id
             self._ends[kept.id] = self._first_here + len(self._shown)
-        workflow.set_current_details("\n\n".join(_in_markdown(entry) for entry in self._shown[-SHOWN_IN_DETAILS:]))
+        workflow.set_current_details("\n\n".join(in_markdown(entry) for entry in self._shown[-SHOWN_IN_DETAILS:]))
 
     def _continue(self) -> NoReturn:
         head = self._branches.head
@@ -231,15 +232,3 @@ def _is_long() -> bool:
     return (
         info.get_current_history_length() >= CONTINUE_AT_EVENTS or info.get_current_history_size() >= CONTINUE_AT_BYTES
     )
-
-
-def _in_markdown(entry: Entry) -> str:
-    if note := entry.get("note"):
-        return f"*{note}: {_clipped(entry.get('text', ''))}*"
-    calls = ", ".join(f"`{call['function']['name']}`" for call in entry.get("tool_calls") or ())
-    said = _clipped(str(entry.get("content") or ""))
-    return f"**{entry['role']}**{' calls ' + calls if calls else ''}: {said}"
-
-
-def _clipped(text: str, limit: int = 500) -> str:
-    return text if len(text) <= limit else f"{text[:limit]}…"
