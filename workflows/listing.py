@@ -70,16 +70,28 @@ class Listing:
         self._status = status
         self._listed = listed
         self._known: list[str] = []
+        self._asked = False
         self._told: dict[str, Any] = {}
 
     async def keep(self) -> None:
         """Set the attributes whenever it is time for it, as long as the run lasts."""
-        self._known = await _known()
+        self._asked = True
+        try:
+            self._known = await _known()
+        finally:
+            self._asked = False
         while self._known:
             self.tell()
             now = workflow.now()
             due = now + max(LEAST_REST, (now - workflow.info().start_time) / 20)
             await self._rest(due)
+
+    async def settled(self) -> None:
+        """Wait until it is known which attributes the server knows, if that is being asked.
+
+        What a local activity gave can't be noted after the end of a run: the server would refuse both, again and again.
+        """
+        await workflow.wait_condition(lambda: not self._asked)
 
     async def _rest(self, due: datetime) -> None:
         """Wait until there may be news and it is time for them: a timer is set only when the status has changed."""

@@ -158,6 +158,7 @@ class Run(AsksPeople, Steered):
             return await doing
         telling.cancel()
         if doing.done():
+            await self.listing.settled()
             self.ledger.ended()
         if self.ledger.difference is not None:
             raise PathDiffers(self.ledger.difference)
