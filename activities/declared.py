@@ -11,7 +11,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path, PurePath
-from typing import Annotated, Any, Literal, NamedTuple, NewType, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, NewType, TypeVar, Union, get_args, get_origin
 from uuid import UUID
 
 import annotated_types
@@ -155,7 +155,8 @@ def _fields_of(hint: Any) -> Iterable[tuple[str, Any]]:
 
 def _hints_of(hint: type) -> Iterable[tuple[str, Any]]:
     try:
-        return [(name, _bare(one)) for name, one in typing.get_type_hints(hint, include_extras=True).items()]
+        hints = typing.get_type_hints(hint, include_extras=True)
+        return [(name, _bare(one)) for name, one in hints.items() if get_origin(one) is not ClassVar]
     except (NameError, AttributeError):  # of a type that is defined later: the worker looks again
         return []
 
@@ -240,4 +241,8 @@ def _why_no_class(hint: type) -> str | None:
 
 
 def _name(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint).replace("typing.", "")
+    return (
+        hint.__name__
+        if isinstance(hint, type) and not get_args(hint)
+        else str(hint).replace("typing.", "").replace("collections.abc.", "")
+    )

@@ -293,7 +293,7 @@ def check_declaration(agent: str, method: Method[..., Any]) -> None:
     _ = method.signature
     if inspect.isasyncgenfunction(method.function) or inspect.isgeneratorfunction(method.function):
         raise DeclarationError(
-            f"{where}: a {method.kind} gives its result once; collect what it yields, and return that"
+            f"{where}: a {method.kind} returns one result, and this one yields; collect that in a list"
         )
     if method.offered:
         _check_tool(where, method)

@@ -105,12 +105,14 @@ _SECTIONS = re.compile(
 )
 
 
-_PARSED = re.compile(r"(Args|Arguments|Params|Parameters|Returns|Yields|Raises|Examples?|Notes?)\b|:[a-z]+")
+_BEGINS_WITH_SECTION = re.compile(
+    r"(Args|Arguments|Params|Parameters|Returns|Yields|Raises|Examples?|Notes?):[ \t]*(\n|\Z)|:[a-z]+[ :]|\Z"
+)
 
 
 def is_described(docstring: str) -> bool:
     """Return whether a docstring says what its method does, before its sections."""
-    return not _PARSED.match(docstring) or bool(description_of(docstring))
+    return not _BEGINS_WITH_SECTION.match(docstring)
 
 
 NAME_LENGTH = 64

@@ -24,13 +24,15 @@ from activities.values import NotKept, Values, carried
 if TYPE_CHECKING:
     from activities.agent import Agent
 
+_NONE = object()
+
 _CACHE = "_values_of_state"
 
 
 def declares_state(agent: type[Agent]) -> bool:
     """Return whether an agent class keeps a state between its calls."""
-    state = inspect.getattr_static(agent, "state", None)
-    return state is not None and not hasattr(type(state), "__get__")
+    state = inspect.getattr_static(agent, "state", _NONE)
+    return state is not _NONE and not hasattr(type(state), "__get__")
 
 
 def state_of(agent: Agent) -> Any:
@@ -90,7 +92,7 @@ def check_state(agent: type[Agent]) -> None:
         return
     if refused := refusal(hint):
         raise DeclarationError(f"{where}: {refused.of('it')}")
-    if type(None) in get_args(hint) and get_origin(hint) in (Union, types.UnionType):
+    if hint is type(None) or (type(None) in get_args(hint) and get_origin(hint) in (Union, types.UnionType)):
         raise DeclarationError(
             f"{where} may be None, which says that nothing was kept: use a model with a field for it"
         )

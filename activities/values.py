@@ -351,6 +351,8 @@ def _leaves(value: Any, wanted: Callable[[Any], bool]) -> Iterator[tuple[tuple[s
         if not todo:
             return
         path, part = todo.pop()
+        if len(path) > _DEEPEST:
+            continue
         inner = _parts(part)
         todo.extend(((*path, str(name)), one) for name, one in reversed(inner))
         if not inner and wanted(part):
@@ -358,6 +360,7 @@ def _leaves(value: Any, wanted: Callable[[Any], bool]) -> Iterator[tuple[tuple[s
 
 
 _MOST_LOOKED_AT = 100_000
+_DEEPEST = 100
 
 
 def _parts(value: Any) -> list[tuple[Any, Any]]:

@@ -8,6 +8,7 @@ from textwrap import dedent
 
 import pytest
 
+from activities.errors import DeclarationError
 from workflows.discovery import DiscoveryError, discover, own_modules
 
 Write = Callable[[str, str], str]
@@ -130,3 +131,35 @@ def test_the_projects_own_modules_are_imported_without_litellm() -> None:
     program = "import sys; from workflows.discovery import *; discover(own_modules()); print('litellm' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+UNSEEN = """
+    from __future__ import annotations
+    from typing import TYPE_CHECKING
+    from activities import Agent, Person, prompt, task
+
+    if TYPE_CHECKING:
+        from plans import Plan
+
+    class Builder(Agent):
+        @task
+        def build(self, plan: {build}) -> None: "Build."
+
+    class Owner(Person):
+        @prompt
+        async def approve(self, plan: {approve}) -> bool: "Shall this be built? {{plan}}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("types", "method"),
+    [
+        ({"build": "Plan", "approve": "str"}, "Builder.build"),
+        ({"build": "str", "approve": "list[Plan]"}, "Owner.approve"),
+    ],
+)
+def test_a_type_that_only_type_checkers_know_keeps_a_module_from_being_served(
+    write: Write, types: dict[str, str], method: str
+) -> None:
+    with pytest.raises(DeclarationError, match=f"{method}: name 'Plan' is not defined; .* not under TYPE_CHECKING"):
+        discover([write("team", UNSEEN.format(**types))])
