@@ -57,7 +57,7 @@ def with_defaults(self: Any, dsn: str = "", *more: Any, **others: Any) -> None: 
         ("seen", {1}, r"^Coder\.seen would be shared"),
         ("seen", Loose(), r"^Coder\.seen would be shared"),
     ],
-    ids=str,
+    ids=lambda part: part if isinstance(part, str) else type(part).__name__,
 )
 def test_an_attribute_that_would_be_shared_or_overrides_the_harness_is_refused(
     name: str, value: Any, problem: str
@@ -81,7 +81,7 @@ def test_an_attribute_that_would_be_shared_or_overrides_the_harness_is_refused(
         ("Inner", Loose),
         ("cached", functools.cached_property(lambda self: [])),
     ],
-    ids=str,
+    ids=lambda part: part if isinstance(part, str) else type(part).__name__,
 )
 def test_other_attributes_are_an_authors_own(name: str, value: Any) -> None:
     assert declared(**{name: value})

@@ -142,7 +142,7 @@ def test_a_class_without_state_keeps_none() -> None:
         (object(), None, "can't be kept|can't be written"),
         (Odd(score=float("inf")), Odd, "'score': inf can't be read back; .*ser_json_inf_nan"),
     ],
-    ids=lambda part: str(part)[:30],
+    ids=lambda part: part if isinstance(part, str) else getattr(part, "__name__", ""),
 )
 def test_a_state_that_can_not_be_kept_is_refused_when_the_class_is_defined(state: Any, hint: Any, problem: str) -> None:
     with pytest.raises(DeclarationError, match=problem):

@@ -267,7 +267,15 @@ KEPT: list[tuple[Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("hint", "value"), KEPT, ids=lambda part: repr(part)[:60])
+def ids(cases: Sequence[tuple[Any, ...]]) -> list[str]:
+    """Name cases alike in every process."""
+    return [
+        f"{number} {str(hint).replace('tests.activities.test_values.', '')[:40]}"
+        for number, (hint, *_) in enumerate(cases)
+    ]
+
+
+@pytest.mark.parametrize(("hint", "value"), KEPT, ids=ids(KEPT))
 def test_a_value_arrives_as_it_was_sent(hint: Any, value: Any) -> None:
     arrived = arriving(hint, value)
     assert type(arrived) is type(value)
@@ -374,7 +382,7 @@ REFUSED: list[tuple[Any, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("hint", "value", "problem"), REFUSED, ids=lambda part: repr(part)[:40])
+@pytest.mark.parametrize(("hint", "value", "problem"), REFUSED, ids=ids(REFUSED))
 def test_what_would_not_arrive_is_refused_with_its_place_and_a_mend(hint: Any, value: Any, problem: str) -> None:
     with pytest.raises(ValueError if "finite number" in problem else NotKept, match=problem):  # noqa: PT012
         values: Values[Any] = Values(hint)
