@@ -154,7 +154,7 @@ class Position(BaseModel):
     commit: str = ""
     """What was added last; empty at the beginning."""
     conversation: str = ""
-    """The workflow that it was added to, if that is not the instance's own: before a fork."""
+    """The workflow that it was added to; the instance's own where none is named, and another one before a fork."""
 
 
 class CallRequest(BaseModel, Generic[A]):
@@ -183,8 +183,8 @@ class Receipt(BaseModel):
     """What a call took."""
 
     usage: Usage = Usage()
-    position: str | None = None
-    """Where its instance's memory stands afterwards: after which commit; None where nothing was added."""
+    position: Position | None = None
+    """Where its instance's memory stands afterwards; None where nothing was added."""
     waited_s: float = 0.0
     """Seconds from when the attempt could have begun until it did: how full the queue is."""
     took_s: float = 0.0
@@ -263,6 +263,9 @@ class PagesKept(BaseModel):
 SHARD = "scatter_shard"
 """The workflow type of a part of a large scatter; its id is
 `<workflow id>/<step>.<first item>-<last item>-<digest>`."""
+
+POSITIONS = -1
+"""In place of a number in a shard's results: what follows is where its instances stand."""
 
 CONVERSATION = "conversation"
 """The workflow type of an instance's memory; its id is `<workflow id>/<instance>`."""

@@ -56,7 +56,7 @@ class Memory(Protocol):
         position: Where the instance stands since the call was committed; None before that.
     """
 
-    position: str | None
+    position: Position | None
 
     async def recall(self) -> Recalled:
         """Return what is remembered."""
@@ -73,7 +73,7 @@ class Memory(Protocol):
 class Nothing:
     """The memory of a call that starts afresh and keeps nothing."""
 
-    position: str | None = None
+    position: Position | None = None
 
     async def recall(self) -> Recalled:
         """Return nothing."""
@@ -237,7 +237,8 @@ class Durable(Nothing):
             await self._begin()
         found = await self._ask()
         self._known = Copy(found.commit, Transcript.unpack(found.packed), found.state, found.heard)
-        self.position = found.committed
+        if found.committed:
+            self._reach(found.committed)
         committed = Transcript.unpack(found.said).entries() if found.committed else None
         return Recalled(self._known.transcript, found.state, committed)
 
@@ -273,11 +274,14 @@ class Durable(Nothing):
         await self._send(commit.model_copy(update=_as_sent(counted)))
         if failed:
             return
-        self.position = commit.id
+        self._reach(commit.id)
         said = [{**e, "content": self._told[e["told"]].text} if "told" in e else e for e in entries]
         transcript = self._known.transcript.plus(said).live()
         kept = self._known.state if state is None else state
         COPIES.keep(self._handle.id, Copy(commit.id, transcript, kept, commit.heard))
+
+    def _reach(self, commit: str) -> None:
+        self.position = Position(commit=commit, conversation=self._handle.id)
 
     async def _ask(self) -> Recollection:
         """Ask the conversation that holds the position: an earlier run of it, or that of a run which was forked."""

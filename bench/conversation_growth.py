@@ -71,7 +71,7 @@ async def measure(client: Client, calls: int) -> tuple[float, float, int]:
         memory = Durable(client, conversation, owner, str(number), position=position)
         await memory.recall()
         await memory.commit(4 * number, a_call(number), 0, None)
-        position = Position(commit=memory.position or "")
+        position = memory.position or position
     size = events = runs = 0
     run_id: str | None = None
     while True:

@@ -13,8 +13,8 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m console",
         description="Clients for a person at a terminal beside the temporal CLI.",
-        epilog="watch and show ask the server that Temporal's own settings name: TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, "
-        "TEMPORAL_PROFILE and so on.",
+        epilog="watch, show and fork ask the server that Temporal's own settings name: TEMPORAL_ADDRESS, "
+        "TEMPORAL_NAMESPACE, TEMPORAL_PROFILE and so on.",
     )
     commands = made.add_subparsers(dest="command", required=True)
     demo = commands.add_parser(
@@ -41,6 +41,32 @@ def parser() -> argparse.ArgumentParser:
     )
     show.add_argument("workflow_id", metavar="WORKFLOW_ID", help="the run")
     show.add_argument("--mermaid", action="store_true", help="write a Mermaid sequence diagram instead of a table")
+    fork = commands.add_parser(
+        "fork",
+        help="start a run that takes over what another one did before a step, and goes on differently",
+        description="Start a run that takes over everything that had happened to another one before a step: results, "
+        "what its agents remember, its files. Nothing of that is asked for again. From the step on it goes its own "
+        "way, with other models or inputs, or with a program that was changed there.",
+    )
+    fork.add_argument("workflow_id", metavar="RUN", help="the run, one that goes on or one that has ended")
+    fork.add_argument("--at", required=True, metavar="STEP", help="the step before which it begins, as show lists it")
+    fork.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        metavar="ROLE=MODEL",
+        help="another model for a role or a method; repeatable",
+    )
+    fork.add_argument(
+        "--input",
+        action="append",
+        default=[],
+        metavar="JSON",
+        help="the inputs, all of them, instead of the run's; repeatable",
+    )
+    fork.add_argument(
+        "--id", metavar="ID", help="the new run's workflow id (default: RUN-fork-1, or the next that is free)"
+    )
     return made
 
 
@@ -56,6 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from console.watch import watch
 
         return watch(options.workflow_ids, every=options.every)
+    if options.command == "fork":
+        from console.fork import Wish, fork
+
+        return fork(Wish(options.workflow_id, options.at, options.model, options.input, options.id))
     from console.show import show
 
     return show(options.workflow_id, as_mermaid=options.mermaid)

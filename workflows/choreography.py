@@ -156,6 +156,10 @@ async def _perform(run: Run, choreography: Choreography[Any, Any], payloads: Seq
         given = run.take_up(payloads)
         inputs, run.options = choreography.decode(given)
         run.under(run.options.budget, run.options.on_budget)
+        # Decoded anew, as the program may change what it was given.
+        run.started_with = lambda: choreography.interface.write_inputs(
+            Continuation((), choreography.decode(given)[0]), run.options
+        )
         roles = choreography.cast(run.options)
         run.pools = [pool_of(role) for role in roles.values()]
         value = await run.perform(_program(run, choreography, {**inputs, **roles}), given)

@@ -59,6 +59,8 @@ class Carried(BaseModel):
     """When it did, as seconds since 1970."""
     positions: dict[str, Position] = {}
     """Where its instances stand, by their conversations."""
+    stood: dict[str, Position] = {}
+    """Where they stood when the program began."""
     accounts: dict[str, Account] = {}
     """What the calls of each role came to so far."""
     asked: Asked = Asked()

@@ -49,6 +49,10 @@ class PathDiffers(ChoreographyError):
     """A run that continued as new takes another path than before; names the step, what was expected and found."""
 
 
+class ForkRefused(ChoreographyError):
+    """A run can't be forked so; says why."""
+
+
 class LedgerFull(ChoreographyError):
     """A run would have to remember more than it may in order to continue as new."""
 

@@ -12,7 +12,7 @@ import asyncio
 import contextvars
 import functools
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple
@@ -92,7 +92,11 @@ class Ledger:
         """
         self.difference: str | None = None
         self._began = began
-        self._past = deque(_read(pages))
+        self._given = pages
+        self._told = 0
+        self._made: dict[str, int] = {}
+        """How much was told when each step was begun."""
+        self._past = deque(read_pages(pages))
         self._past_ids = {happening.step.id for happening in self._past}
         self._present: deque[tuple[Step, Outcome]] = deque()
         self._written: list[Happening] = []
@@ -120,6 +124,7 @@ class Ledger:
 
         Who is cancelled meanwhile waits nevertheless for how the step ends, be it that it was cancelled.
         """
+        self._made.setdefault(step.id, self._told)
         doing = None
         if step.id not in self._past_ids:
             doing = asyncio.create_task(self._do(step, work), context=contextvars.Context())
@@ -158,7 +163,13 @@ class Ledger:
 
     def page(self) -> bytes:
         """Return what was told since this run began."""
-        return pack([round(h.at, 3), *h.step, h.outcome.data, h.outcome.error] for h in self._written)
+        return write_page(self._written)
+
+    def before(self, step_id: str) -> list[Happening] | None:
+        """Return what the program had been told when it began a step; None if it has not begun it."""
+        if step_id not in self._made:
+            return None
+        return [*read_pages(self._given), *self._written][: self._made[step_id]]
 
     def keep_timers(self) -> None:
         """Make what the program sleeps, and its timeouts, happenings like others."""
@@ -217,11 +228,13 @@ class Ledger:
         """Let something happen to the program; return whether it waits for that."""
         if timer := self._timers.pop(step.id, None):
             timer.happen()
+            self._told += 1
             return True
         if step.id not in self._waiting:
             return False
         _, told = self._waiting.pop(step.id)
         told.set_result(outcome)
+        self._told += 1
         return True
 
     def _end_past(self) -> None:
@@ -276,6 +289,12 @@ async def _breathe() -> None:
     )
 
 
-def _read(pages: bytes) -> Iterator[Happening]:
+def write_page(happenings: Iterable[Happening]) -> bytes:
+    """Write down what happened."""
+    return pack([round(h.at, 3), *h.step, h.outcome.data, h.outcome.error] for h in happenings)
+
+
+def read_pages(pages: bytes) -> Iterator[Happening]:
+    """Read what was written, page after page."""
     for at, id, what, digest, data, error in unpack(pages):
         yield Happening(at, Step(id, what, digest), Outcome(data, tuple(error) if error else None, past=True))

@@ -186,7 +186,7 @@ async def send(
             data = reply.payload.data.decode()
             call.receipt = _since(resumption, Receipt.model_validate_json(data))
             if call.receipt.position is not None:
-                run.positions[conversation] = Position(commit=call.receipt.position)
+                run.positions[conversation] = call.receipt.position
             if suspended_in(data):
                 call.outcome = "cancelled"  # it is made again when people have decided
             return Outcome(data)

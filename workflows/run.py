@@ -7,21 +7,22 @@ import contextvars
 import functools
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, NoReturn, TypeVar
 
 from temporalio import workflow
-from temporalio.common import Priority, RetryPolicy
+from temporalio.common import Priority, RawValue, RetryPolicy
 from temporalio.exceptions import is_cancelled_exception
 
 from activities.contract import KEEP_PAGE_ACTIVITY, Owner, PagesKept, Position, Receipt
 from workflows.board import Board, Outcome, Report, Work
 from workflows.budget import Purse
 from workflows.continuation import Carried, taken_along, to_take_along
-from workflows.errors import InputInvalid, LedgerFull, NoSuchPart, PathDiffers
+from workflows.errors import ForkRefused, InputInvalid, LedgerFull, NoSuchPart, PathDiffers
+from workflows.fork import ForkPoint
 from workflows.ledger import Ledger
 from workflows.listing import Listed, Listing
 from workflows.options import Options
@@ -95,6 +96,8 @@ class Run(AsksPeople, Steered):
             began=workflow.now().timestamp(), pages=PagesKept(workflow_id=f"{workflow.info().workflow_id}/ledger")
         )
         self._newer_pages = b""
+        self.started_with: Callable[[], Sequence[RawValue]] = tuple
+        """Returns all inputs of the program, and last the run's options."""
         self.ledger = Ledger(self._carried.began)
 
     @staticmethod
@@ -174,6 +177,7 @@ class Run(AsksPeople, Steered):
             program=self._carried.program + 1,
             began=workflow.now().timestamp(),
             positions=self.positions,
+            stood=self.positions,
             accounts=self.board.accounts,
             steering=self.steering,
             pages=PagesKept(workflow_id=self._carried.pages.workflow_id),
@@ -235,6 +239,18 @@ class Run(AsksPeople, Steered):
             info.get_current_history_length() >= CONTINUE_AT_EVENTS
             or info.get_current_history_size() >= CONTINUE_AT_BYTES
         )
+
+    @workflow.query(description="What a fork of the run begins with: all that had happened when it began a step.")
+    def fork_point(self, step: str) -> ForkPoint:
+        """Tell what there was before a step, by its id."""
+        happened = self.ledger.before(step)
+        if happened is None:
+            raise ForkRefused(
+                f"The run has begun no step '{step}'. 'python -m console show {workflow.info().workflow_id}' lists its "
+                "steps; those of a divided scatter are begun together."
+            )
+        inputs = [json.loads(value.payload.data) for value in self.started_with()]
+        return ForkPoint.of(self._carried, inputs, happened)
 
     @workflow.query(description="How far the run is, who does what, what it has used, and what it waits for.")
     def progress(self) -> Progress:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from temporalio import workflow
 from temporalio.exceptions import FailureError
 
-from activities.contract import SHARD, Position, Usage
+from activities.contract import POSITIONS, SHARD, Position, Usage
 from activities.errors import was_cancelled
 from workflows.budget import Purse
 from workflows.packing import pack, unpack
@@ -28,9 +28,6 @@ RESULT_BYTES = 1_000_000
 
 ENOUGH_RESULT_BYTES = 3_000_000
 """Bytes of results after which it begins no more calls, and leaves the rest to another shard."""
-
-POSITIONS = -1
-"""In place of a result's number: what follows is where the instances stand."""
 
 _FIRST_REPORT_S = 10.0
 """Seconds after which a shard reports to its run; then it does so ever less often."""

@@ -102,8 +102,13 @@ async def say(client: Client, conversation: str, call: str, text: str, after: st
     memory = memory_of(client, conversation, call, after=after, **options)
     recalled = await memory.recall()
     await memory.commit(recalled.transcript.next, [user(text)], 0, None)
+    return reached(memory)
+
+
+def reached(memory: Durable) -> str:
+    """Return the position after a call."""
     assert memory.position is not None
-    return memory.position
+    return memory.position.commit
 
 
 async def remembered(client: Client, conversation: str, after: str, **options: Any) -> list[str]:
@@ -122,8 +127,7 @@ async def test_what_one_call_commits_the_next_one_recalls(talks: Client) -> None
     first = memory_of(talks, conversation, "1")
     await first.recall()
     await first.commit(0, [user("do it"), *turn(1)], 0, {"seen": 3})
-    assert first.position is not None
-    recalled = await memory_of(talks, conversation, "2", after=first.position).recall()
+    recalled = await memory_of(talks, conversation, "2", after=reached(first)).recall()
     assert recalled.transcript.messages() == [user("do it"), *turn(1)]
     assert recalled.state == {"seen": 3}
     assert recalled.committed is None
@@ -161,8 +165,7 @@ async def test_two_attempts_that_both_commit_are_branches_and_the_run_goes_on_fr
     await heard.recall()
     await heard.commit(0, [user("heard")], 0, None)
     await lost.commit(0, [user("lost")], 0, None)
-    assert heard.position is not None
-    assert await remembered(talks, conversation, heard.position) == ["heard"]
+    assert await remembered(talks, conversation, reached(heard)) == ["heard"]
 
 
 async def test_a_new_run_starts_afresh_and_what_the_old_one_adds_is_not_remembered(talks: Client) -> None:
@@ -215,9 +218,8 @@ async def test_a_call_whose_conversation_is_terminated_meanwhile_is_remembered(t
     await memory.recall()
     await talks.get_workflow_handle(conversation).terminate()
     await memory.commit(1, [user("two")], 0, None)
-    assert memory.position is not None
     assert await memory.tells() == []
-    assert await remembered(talks, conversation, memory.position) == ["one", "two"]
+    assert await remembered(talks, conversation, reached(memory)) == ["one", "two"]
 
 
 async def test_a_conversation_that_is_not_there_any_more_is_named(talks: Client) -> None:
@@ -337,9 +339,8 @@ async def test_a_tell_waits_until_a_call_has_heard_it_and_is_written_once(talks:
     await handle.execute_update("tell", "and no classes")
     assert await memory.tells() == ["only the standard library", "and no classes"]
     await memory.commit(0, [user("do it"), {"role": "user", "told": 0}], 1, None)
-    assert memory.position is not None
     for trusts in (True, False):
-        later = memory_of(talks, conversation, "2", after=memory.position, trusts_its_copy=trusts)
+        later = memory_of(talks, conversation, "2", after=reached(memory), trusts_its_copy=trusts)
         recalled = await later.recall()
         assert await later.tells() == ["and no classes"]
         assert [m["content"] for m in recalled.transcript.messages()] == ["do it", "only the standard library"]
@@ -376,13 +377,13 @@ async def test_whatever_is_committed_repeated_told_ended_continued_and_undone_th
     talks: Client, operations: list[tuple[str, int]], trusts: bool
 ) -> None:
     conversation = new_conversation()
-    reached: list[tuple[str, Transcript]] = [("", Transcript())]
+    been: list[tuple[str, Transcript]] = [("", Transcript())]
     await memory_of(talks, conversation, "first").recall()
     waiting: list[str] = []
     said: list[Entry] = []
     last: tuple[Any, ...] | None = None
     for number, (what, size) in enumerate(operations):
-        after, path = reached[-1]
+        after, path = been[-1]
         if what == "tell" and (await talks.get_workflow_handle(conversation).describe()).status == _OPEN:
             await talks.get_workflow_handle(conversation).execute_update("tell", f"{number}: {size}")
             waiting.append(f"{number}: {size}")
@@ -391,7 +392,7 @@ async def test_whatever_is_committed_repeated_told_ended_continued_and_undone_th
             for _ in range(size):
                 await again.commit(*arguments)
         elif what == "back":
-            del reached[max(1, len(reached) - size) :]
+            del been[max(1, len(been) - size) :]
         elif (
             what == "end" and not waiting and (await talks.get_workflow_handle(conversation).describe()).status == _OPEN
         ):
@@ -411,9 +412,9 @@ async def test_whatever_is_committed_repeated_told_ended_continued_and_undone_th
             told = [{"role": "user", "content": text, "told": True} for text in waiting]
             new = [entries[0], *told, *entries[1 + heard :]]
             said += new
-            reached.append((str(memory.position), path.plus(new)))
+            been.append((reached(memory), path.plus(new)))
             waiting.clear()
-    position, path = reached[-1]
+    position, path = been[-1]
     recalled = await memory_of(talks, conversation, "end", after=position).recall()
     assert recalled.transcript.messages() == path.messages()
     shown = await whole_transcript(talks, conversation)
