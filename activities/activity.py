@@ -17,8 +17,9 @@ from temporalio import activity
 from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+from temporalio.service import RPCError
 
-from activities.agent import Agent, of_a_call
+from activities.agent import Agent, of_a_call, patience_of
 from activities.answer import TurnLoop
 from activities.approval import CallSuspended, OfTheRun
 from activities.call import CallContext, answering
@@ -26,6 +27,7 @@ from activities.contract import (
     CALL_CANCELLED,
     MESSAGE_LIMIT,
     PAYLOAD_LIMIT,
+    WAITS_FOR_MODEL_SIGNAL,
     CallReply,
     CallRequest,
     Owner,
@@ -47,6 +49,7 @@ from activities.errors import (
 from activities.heartbeats import Heartbeats
 from activities.memory import Durable, Memory, Nothing
 from activities.method import Method
+from activities.patience import Notice, with_patience, without_waiting
 from activities.plain import PlainWork
 from activities.progress import Progress
 from activities.user_code import is_closed_by, raised_by
@@ -105,7 +108,8 @@ async def _answer(name: str, work: TurnLoop | PlainWork, recorder: _Recorder, ro
     level = logging.INFO if work.method.kind == "prompt" else logging.DEBUG
     logger.log(level, "started, attempt %d", activity.info().attempt)
     try:
-        value = await _in_time(name, work.method, work.run())
+        with with_patience(patience_of(type(work.agent), work.method), _tell_run):
+            value = await _in_time(name, work.method, work.run())
     except CallSuspended as suspended:
         logger.info("put aside until this is approved: %s", suspended)
         return _suspended(name, suspended, recorder.progress, room)
@@ -127,13 +131,24 @@ async def _in_time(name: str, method: Method[..., Any], work: Awaitable[Any]) ->
     limit = asyncio.timeout(seconds)
     try:
         async with limit:
-            return await work
+            with without_waiting(limit):
+                return await work
     except TimeoutError:
         if not limit.expired():  # it is the method's own
             raise
         raise AttemptTimedOut(
             f"{name} was not done after {seconds:g} s. Give it more time, @{method.kind}(timeout=…), or less to do."
         ) from None
+
+
+async def _tell_run(notice: Notice) -> None:
+    """Tell the run of a call what its calls wait for."""
+    info = activity.info()
+    run = activity.client().get_workflow_handle(info.workflow_id or "", run_id=info.workflow_run_id)
+    try:
+        await run.signal(WAITS_FOR_MODEL_SIGNAL, args=[notice.about, notice.step, notice.text])
+    except RPCError as error:
+        logger.debug("the run could not be told: %s", error)
 
 
 def _work(

@@ -50,6 +50,8 @@ class Agent:
         max_turns: The most model answers in one call.
         max_reasks: How often an answer that does not validate is sent back.
         request_timeout: Seconds that one model request may take.
+        patience: Seconds that a call of a run waits, in all, for models that are not to be had (outages, rate
+            limits). They count neither as attempts nor towards the method's `timeout`.
         context_window: The model's context window in tokens; litellm's table knows it for many models.
         compaction_model: Who summarises a conversation that has become too long; the model itself otherwise.
         parameters: Any other parameters of litellm's `acompletion`.
@@ -63,6 +65,7 @@ class Agent:
     max_turns: int = 25
     max_reasks: int = 3
     request_timeout: float = 600.0
+    patience: float = 3600.0
     context_window: int | None = None
     compaction_model: str | None = None
     parameters: Mapping[str, Any] = {}
@@ -178,6 +181,7 @@ def prompt(
     reasks: int | None = ...,
     strategy: str | None = ...,
     memory: bool = ...,
+    patience: float | None = ...,
     remind: float | None = ...,
     deadline: float | None = ...,
     default: Any = ...,
@@ -194,6 +198,7 @@ def prompt(
     reasks: int | None = None,
     strategy: str | None = None,
     memory: bool = True,
+    patience: float | None = None,
     remind: float | None = None,
     deadline: float | None = None,
     default: Any = inspect.Parameter.empty,
@@ -207,20 +212,22 @@ def prompt(
     Args:
         function: The method, where the decorator is used without arguments.
         timeout: Seconds that one attempt of the whole call may take.
-        retries: How often a call is tried again after an error that may pass (rate limits, server errors). A
-            worker's death is not counted.
+        retries: How often a call is tried again after an error that may pass (answers that can't be read, a server
+            error that others don't get). A worker's death is not counted, nor is waiting for a model.
         model: A litellm model string, before the class's.
         require: Names of tools that must have been called before an answer is taken.
         turns: The most model answers in one call; the class's `max_turns` where none is given.
         reasks: How often an answer that does not validate is sent back; the class's `max_reasks` otherwise.
         strategy: How a typed answer is asked for; see `Agent.strategy`.
         memory: Whether the instance remembers the call, and what it did before; without, each call starts afresh.
+        patience: Seconds that the call waits for models that are not to be had; the class's otherwise.
         remind: Seconds after which a person is reminded, and again each time they have passed.
         deadline: Seconds that a person has to answer; then the call fails, unless there is a default.
         default: The answer that is taken at the deadline.
     """
     required = (require,) if isinstance(require, str) else tuple(require)
     asked = Options(timeout, retries, model, required, turns, reasks, strategy, memory)
+    asked = replace(asked, patience=patience)
     return _declare(function, "prompt", replace(asked, remind=remind, deadline=deadline, default=default))
 
 
@@ -343,6 +350,11 @@ def methods_of(agent: type) -> dict[str, Method[..., Any]]:
             else:
                 found.pop(name, None)
     return found
+
+
+def patience_of(agent: type[Agent], method: Method[..., Any]) -> float:
+    """Return the seconds that a call waits, in all, for models that are not to be had."""
+    return agent.patience if method.options.patience is None else method.options.patience
 
 
 def tools_of(agent: type) -> dict[str, Method[..., Any]]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from activities import model
+from activities import model, patience
 from activities.contract import Usage
 from activities.schema import Schema
 from activities.transcript import Entry, Message, Transcript, shorten, shortened, summary
@@ -116,7 +116,7 @@ async def _summarise(transcript: Transcript, current: int, tail: int, window: Wi
     told = "\n\n".join(
         [*([f"Summary so far:\n{earlier['text']}"] if earlier else []), *(_in_words(entry) for _, entry in middle)]
     )
-    answer = await model.ask(
+    answer = await patience.ask(
         model.Question(
             model=window.summariser,
             messages=[

@@ -54,6 +54,9 @@ HEARTBEAT_TIMEOUT_S = 5.0
 """Seconds without a heartbeat after which a call is given to another worker."""
 
 
+WAITS_FOR_MODEL_SIGNAL = "waits_for_model"
+"""The signal by which a worker tells a run that its calls wait for a model, and when that is over."""
+
 CALL_CANCELLED = "CallCancelled"
 """The error type by which a cancelled call tells what it has used: Temporal's own kind of end has no room for it."""
 

@@ -59,11 +59,21 @@ class ModelUnavailable(AgentError):
 
     Attributes:
         retry_after: Seconds that the provider asks to wait, where it says so.
+        outage: Whether nobody would be answered now, so that all who want to ask it have to wait.
+        limited: Whether that is since too much was asked of it.
     """
 
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, retry_after: float | None = None, outage: bool = False, limited: bool = False
+    ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.outage = outage
+        self.limited = limited
+
+
+class PatienceExhausted(AgentError):
+    """A model was not to be had for as long as a call was to wait for it."""
 
 
 class ModelRefused(AgentError):

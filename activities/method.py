@@ -51,6 +51,7 @@ class Options:
     remind: float | None = None
     deadline: float | None = None
     default: Any = inspect.Parameter.empty
+    patience: float | None = None
 
     @property
     def has_default(self) -> bool:

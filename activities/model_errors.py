@@ -6,6 +6,7 @@ import email.utils
 import json
 import math
 import re
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -86,7 +87,9 @@ def _unavailable(litellm: Any, model: str, error: Exception) -> ModelUnavailable
         )
     else:
         message = f"{model} could not answer (HTTP {status}): {said}. {again}"
-    return ModelUnavailable(message, retry_after=delay)
+    limited = isinstance(error, litellm.RateLimitError)
+    outage = limited or isinstance(error, litellm.Timeout) or _came_from_the_provider(error) or _not_reached(error)
+    return ModelUnavailable(message, retry_after=delay, outage=outage, limited=limited)
 
 
 AGAIN = "This may pass: a run asks again by itself."
@@ -131,6 +134,17 @@ def _came_from_the_provider(error: Exception) -> bool:
     status = _status(error)
     sent = getattr(error, "body", None) or getattr(error, "litellm_response_headers", None)
     return status not in (None, 200) and (status != 500 or bool(sent))
+
+
+def _not_reached(error: Exception) -> bool:
+    """Whether the request did not get through; an answer that breaks off may have been paid for."""
+    return any(
+        isinstance(cause, (ConnectionError, socket.gaierror)) or type(cause).__name__ in _CONNECTION_ERRORS
+        for cause in _chain(error)
+    )
+
+
+_CONNECTION_ERRORS = ("ConnectError", "ConnectTimeout", "ClientConnectorError", "ServerDisconnectedError")
 
 
 def _raised_by_us(error: Exception) -> AgentError | None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from activities import model
+from activities import model, patience
 from activities.errors import ModelRefused, SettingInvalid
 from activities.schema import ANSWER_TOOL, AnswerSchema, Schema
 
@@ -56,13 +56,13 @@ async def ask(question: model.Question, answer: AnswerSchema, wanted: str | None
         ModelUnavailable: See `model.ask`.
     """
     if answer.is_text or answer.is_none:
-        return await model.ask(question)
+        return await patience.ask(question)
     server = (question.model, question.parameters.get("api_base"), bool(question.tools))
     typed = (*server, json.dumps(answer.schema))
     first_refusal: ModelRefused | None = None
     for strategy in await _ladder(question, wanted, _taken.get(typed) or _taken.get(server)):
         try:
-            reply = await model.ask(_shaped(question, way_of_asking(strategy, answer)))
+            reply = await patience.ask(_shaped(question, way_of_asking(strategy, answer)))
         except ModelRefused as refusal:
             if not refusal.shape_refused or wanted:
                 raise

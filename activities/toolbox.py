@@ -17,11 +17,13 @@ from activities.errors import (
     DeclarationError,
     ModelUnavailable,
     NobodyToAsk,
+    PatienceExhausted,
     ScriptExhausted,
     SettingInvalid,
     says_stop,
 )
 from activities.method import Method
+from activities.patience import without_waiting
 from activities.schema import Schema, description_of
 from activities.template import as_text, in_short
 from activities.transcript import Message, shortened
@@ -33,7 +35,14 @@ RESULT_LIMIT = 20_000
 
 _anything: TypeAdapter[Any] = TypeAdapter(Any)
 
-_NOT_FOR_THE_MODEL = (ModelUnavailable, ScriptExhausted, SettingInvalid, DeclarationError, NobodyToAsk)
+_NOT_FOR_THE_MODEL = (
+    ModelUnavailable,
+    PatienceExhausted,
+    ScriptExhausted,
+    SettingInvalid,
+    DeclarationError,
+    NobodyToAsk,
+)
 """What a prompt may raise that runs as a tool, and that the model which called it can do nothing about."""
 
 
@@ -74,7 +83,7 @@ class Toolbox:
         limit, task = asyncio.timeout(tool.options.timeout), asyncio.current_task()
         try:
             async with limit:
-                with calling_tool(turn, number):
+                with without_waiting(limit), calling_tool(turn, number):
                     value = await _invoke(self.agent, name, arguments)
             return washed(shortened(_in_words(value), RESULT_LIMIT)), True
         except _NOT_FOR_THE_MODEL:

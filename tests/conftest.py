@@ -49,6 +49,7 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
     """A model provider on loopback, which `MODEL` names."""
     # On a busy machine the import takes longer than a call may be silent, if a call has to wait for it.
     importlib.import_module("litellm")
+    monkeypatch.setattr("activities.patience._gates", {})  # nobody waits for what failed in another test
     with Provider() as started:
         monkeypatch.setenv("MODEL", "openai/any")
         monkeypatch.setenv("OPENAI_API_KEY", "any")

@@ -33,7 +33,7 @@ from tests.office import (
     write_and_post,
     write_to_groups,
 )
-from tests.provider import Fault, Provider, Slow, Text, ToolCall, Tools
+from tests.provider import Fault, Garbage, Provider, Slow, Text, ToolCall, Tools
 from tests.system.processes import eventually, is_alive
 from workflows import choreography
 from workflows.discovery import DiscoveryError
@@ -419,7 +419,7 @@ async def test_an_error_in_the_program_fails_its_run(kind: str, told: str, runs:
 
 
 async def test_one_layer_retries(runs: Runs, provider: Provider) -> None:
-    provider.enqueue(*[Fault(503, retry_after=0.01)] * 10)
+    provider.enqueue(*[Garbage()] * 10)
     async with runs.serving(OFFICE):
         with pytest.raises(WorkflowFailureError):
             await runs.execute(one_call, "write_in_bad_times", ["ducks"])

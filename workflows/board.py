@@ -202,6 +202,10 @@ class Board:
         if usage.model_calls:
             self.accounts[role].usage += usage
 
+    def is_under_way(self, step: str) -> bool:
+        """Whether the call of a step is."""
+        return any(work.step == step for work, _ in self._working.values())
+
     # Scatters
 
     def scatter(self, step: str, within: str, name: str, total: int) -> ScatterOnBoard:

@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from pydantic import BaseModel, ValidationError
 from temporalio import workflow
 
-from activities.agent import Agent
+from activities.agent import Agent, patience_of
 from activities.contract import HEARTBEAT_TIMEOUT_S, clip, explain, method_name
 from activities.method import Method
 from activities.person import Person
@@ -155,6 +155,7 @@ class Call(Generic[R]):
             role=self.pool.role,
             queue=self.queue,
             timeout=self.method.options.timeout,
+            patience=patience_of(self.agent, self.method),
             retries=self.method.options.retries,
             heartbeat=heartbeat_timeout(len(self.pool)),
             model=run.options.model_of(self.pool.role, self.name),

@@ -48,6 +48,7 @@ class Service:
         role: Who does it.
         queue: The task queue.
         timeout: Seconds for an attempt.
+        patience: Seconds that it may wait for models beside.
         retries: How often it is tried again after an error.
         heartbeat: Seconds without a sign of life after which it is given to another worker.
         model: What the run's options say.
@@ -61,6 +62,7 @@ class Service:
     role: str
     queue: str
     timeout: float
+    patience: float
     retries: int
     heartbeat: float
     model: str | None
@@ -172,7 +174,7 @@ async def send(
                 task_queue=service.queue,
                 activity_id=str(request.id(service.name, instance)),
                 result_type=RawValue,
-                start_to_close_timeout=timedelta(seconds=service.timeout + _GRACE_S),
+                start_to_close_timeout=timedelta(seconds=service.timeout + service.patience + _GRACE_S),
                 heartbeat_timeout=timedelta(seconds=service.heartbeat),
                 retry_policy=RetryPolicy(
                     initial_interval=timedelta(seconds=1),

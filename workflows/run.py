@@ -25,6 +25,7 @@ from workflows.errors import ForkRefused, InputInvalid, LedgerFull, NoSuchPart, 
 from workflows.fork import ForkPoint
 from workflows.ledger import Ledger
 from workflows.listing import Listed, Listing
+from workflows.model_waits import ModelWaits
 from workflows.options import Options
 from workflows.packing import text_of
 from workflows.people import AsksPeople
@@ -83,6 +84,7 @@ class Run(AsksPeople, Steered):
         self.board = Board()
         self.listing = Listing(self.status, self._listed)
         self._queues = QueueWatch()
+        self._models = ModelWaits()
         self._windows: defaultdict[str, Window] = defaultdict(lambda: Window(CALLS_IN_FLIGHT))
         self._in_flight = asyncio.Semaphore(CALLS_IN_FLIGHT)
         self._under_way = 0
@@ -263,11 +265,22 @@ class Run(AsksPeople, Steered):
 
     def status(self) -> str:
         """Say in words how the run is."""
-        return self.board.status(self.waits(), paused=self.paused, stuck=not self._queues.moves)
+        return self.board.status(self.waits(), paused=self.paused, stuck=not self._moves)
+
+    @property
+    def _moves(self) -> bool:
+        """Whether something goes on while the run waits."""
+        return self._queues.moves and not self._models.hold_all
 
     def waits(self) -> list[str]:
         """Say what the run waits for."""
-        waits = [*self.held_because(), *self._queues.waits(), *self.board.parts_wait_for(), *self.people.waits()]
+        waits = [
+            *self.held_because(),
+            *self._queues.waits(),
+            *self._models.waits(),
+            *self.board.parts_wait_for(),
+            *self.people.waits(),
+        ]
         return list(dict.fromkeys(waits))
 
     @contextmanager
@@ -328,6 +341,7 @@ class Run(AsksPeople, Steered):
         if done:
             self._windows[queue].observe(call.receipt.waited_s, call.receipt.took_s, now.timestamp())
         self._queues.ends(queue, number, now, answered=done)
+        self._models.ends(work.step, answered=done)
         self.board.call_ends(number, call.outcome)
         self.board.used(work.role, call.receipt.usage)
         self.settle(work.method, call.receipt.usage, well=done)
@@ -343,6 +357,11 @@ class Run(AsksPeople, Steered):
             self._under_way -= 1
             raise
         self._under_way -= 1
+
+    @workflow.signal(description="Calls wait for a model that is not to be had; without a text, that is over.")
+    def waits_for_model(self, about: str = "", step: str = "", text: str = "") -> None:
+        """Note what calls wait for."""
+        self._models.hears(about, step, text, under_way=self.board.is_under_way(step))
 
     @workflow.signal(description="Results of a shard that are too many to be kept until it ends.")
     def shard_results(self, step: str, packed: bytes) -> None:
