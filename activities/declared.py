@@ -50,6 +50,8 @@ def is_sure(hint: Any) -> bool:
         return len(others) == 1 and is_sure(others[0])
     if origin is dict:
         return arguments[0] is str and is_sure(arguments[1])
+    if is_typeddict(hint):
+        return all(is_sure(one) for _, one in _hints_of(hint)) and bool(hint.__annotations__)
     if origin in (list, tuple):
         return all(one is ... or is_sure(one) for one in arguments)
     return False

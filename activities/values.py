@@ -110,10 +110,12 @@ class Values(Generic[T]):
         return read(text, by_alias=True, by_name=True).value  # type: ignore[no-any-return]
 
     def _dump(self, value: T, *, by_alias: bool) -> str:
+        made = self._carrier.__new__(self._carrier)
+        vars(made)["value"] = value  # as model_construct does, which takes as long as all the rest
         try:
-            return self._carrier.model_construct(value=value).model_dump_json(
-                include={"value"}, by_alias=by_alias, round_trip=True, warnings="none"
-            )
+            return self._carrier.__pydantic_serializer__.to_json(
+                made, include={"value"}, by_alias=by_alias, round_trip=True, warnings="none"
+            ).decode()
         except (PydanticSerializationError, ValueError, RecursionError) as error:
             raise NotKept(_no_data(value, error)) from None
 

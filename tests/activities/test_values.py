@@ -201,6 +201,10 @@ class Change(TypedDict):
     count: int
 
 
+class Uncertain(TypedDict):
+    whatever: Any
+
+
 MOMENT = datetime.datetime(2024, 2, 29, 12, 30, 1, 5)
 
 
@@ -412,6 +416,8 @@ def test_people_write_bytes_as_text() -> None:
         (Annotated[int, Field(ge=1, description="a number")], True),
         (Literal["a", "b"], True),
         (None, True),
+        (Change, True),
+        (Uncertain, False),
         (Any, False),
         (Passed, False),
         (dict[int, str], False),
