@@ -11,12 +11,17 @@ from temporalio import workflow
 from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 
 from activities.call import current_call
+from activities.washing import name_of, said
+
+LONGEST_MESSAGE = 30_000
+"""Characters of a message that are logged."""
 
 
 def set_up_logs(*, as_json: bool = False, level: str = "INFO") -> None:
     """Send the logs of this process to standard error, one line each, readable or as JSON."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_name_the_call)
+    handler.addFilter(_in_safe_words)
     handler.setFormatter(_JsonFormatter() if as_json else _TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # Failures are told by the activity itself, in a sentence; the SDK would add a page to each.
@@ -46,6 +51,16 @@ def _name_the_call(record: logging.LogRecord) -> bool:
         record.run, record.instance, record.method = info.workflow_id, "", info.workflow_type
     else:
         record.run = record.instance = record.method = ""
+    return True
+
+
+def _in_safe_words(record: logging.LogRecord) -> bool:
+    """Write the message out, cut and washed: what is logged may be anything that an error says."""
+    try:
+        text = record.getMessage()
+    except Exception as error:
+        text = f"{said(record.msg)} [its arguments can't be shown: {name_of(error)}]"
+    record.msg, record.args = said(text, LONGEST_MESSAGE), None
     return True
 
 

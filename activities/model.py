@@ -27,7 +27,7 @@ from activities.errors import (
     ModelUnavailable,
     SettingInvalid,
 )
-from activities.model_errors import AGAIN, sort_error
+from activities.model_errors import AGAIN, Shape, sort_error
 from activities.schema import Schema
 from activities.washing import said, washed_json, washed_tree
 from activities.wire import bounded, guard_litellm
@@ -64,6 +64,12 @@ class Question:
     tools: Sequence[Schema] = ()
     response_format: Schema | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def shapes(self) -> list[Shape]:
+        """What it asks for that not every server knows."""
+        asked: dict[Shape, Any] = {"response_format": self.response_format, "tools": self.tools}
+        return [shape for shape, what in asked.items() if what]
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ async def _ask(litellm: Any, question: Question) -> Answer:
     except AgentError:
         raise
     except Exception as error:
-        raise sort_error(litellm, question.model, error) from error
+        raise sort_error(litellm, question.model, error, question.shapes) from error
 
 
 async def provider_of(model: str) -> str:

@@ -8,8 +8,8 @@ import math
 import re
 import socket
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Literal
 
 from activities.errors import (
     AgentError,
@@ -23,14 +23,52 @@ from activities.washing import said as shown
 from activities.wire import TooMuch
 
 
-def sort_error(litellm: Any, model: str, error: Exception) -> AgentError:
-    """Decide whether an error may pass, and say what to do about it."""
+def sort_error(litellm: Any, model: str, error: Exception, uses: Collection[Shape] = ()) -> AgentError:
+    """Decide whether an error may pass, and say what to do about it.
+
+    Args:
+        litellm: The module.
+        model: Who was asked.
+        error: What litellm raised.
+        uses: What the request asked for that not every server knows.
+    """
     return (
         _raised_by_us(error)
         or _too_much(model, error)
+        or _shape_refusal(litellm, model, error, uses)
         or _refusal(litellm, model, error)
         or _unavailable(litellm, model, error)
     )
+
+
+def _shape_refusal(litellm: Any, model: str, error: Exception, uses: Collection[Shape]) -> ModelRefused | None:
+    """Return what is to be said if a server does not know what the request asks for, whatever status it says so with.
+
+    llama.cpp's servers say it with 500, others with 404 or 501; 400 and 422 say it by themselves.
+    """
+    status, text = _status(error), _words(error)
+    told_apart = (litellm.ContextWindowExceededError, litellm.ContentPolicyViolationError, litellm.AuthenticationError)
+    if status in (400, 401, 402, 408, 422, 429) or isinstance(error, told_apart):
+        return None
+    if not any(_SHAPES[shape].search(text) for shape in uses) or not _REFUSES.search(text):
+        return None
+    advice = "Its server does not take this way of asking: set another strategy, or use another model."
+    return ModelRefused(f"{model}: {text} (HTTP {status}). {advice}", shape_refused=True)
+
+
+Shape = Literal["response_format", "tools"]
+
+_SHAPES: Mapping[Shape, re.Pattern[str]] = {
+    "response_format": re.compile(
+        r"response[ _-]?format|json[ _-]?(schema|object|mode)|structured|grammar|guided|constrained", re.IGNORECASE
+    ),
+    "tools": re.compile(r"\btools?\b|tool[ _-]?(choice|call|use)|function[ _-]?call", re.IGNORECASE),
+}
+_REFUSES = re.compile(
+    r"\b(not|n't|cannot|un(supported|known|recogni[sz]ed|expected|implemented|available)|invalid|extra|disabled|only|"
+    r"should be|must be|requires?)\b|n't\b",
+    re.IGNORECASE,
+)
 
 
 def _too_much(model: str, error: Exception) -> ModelRefused | None:
@@ -176,7 +214,7 @@ def _message_in(said: str) -> str | None:
     """Return the message of an error in OpenAI's form."""
     try:
         return str(json.loads(said)["error"]["message"])
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return None
 
 

@@ -8,6 +8,7 @@ what was taken is remembered per model and address.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -15,6 +16,8 @@ from typing import Any, Literal, get_args
 from activities import model, patience
 from activities.errors import ModelRefused, SettingInvalid
 from activities.schema import ANSWER_TOOL, AnswerSchema, Schema
+
+logger = logging.getLogger(__name__)
 
 Message = dict[str, Any]
 Strategy = Literal["json_schema", "json_object", "tool", "text"]
@@ -31,6 +34,10 @@ _OPENAI_PROTOCOL = (
 
 _taken: dict[tuple[str | bool | None, ...], Strategy] = {}
 """By model, address and whether there are tools; and by these and a schema, as a server may refuse only that one."""
+
+
+_told: set[tuple[tuple[Any, ...], Strategy]] = set()
+"""What the log has of it."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +75,26 @@ async def ask(question: model.Question, answer: AnswerSchema, wanted: str | None
                 raise
             first_refusal = first_refusal or refusal
             continue
+        if first_refusal is not None:
+            _tell_once(server, strategy, first_refusal)
         _taken[typed] = strategy
         _taken.setdefault(server, strategy)
         return reply
     assert first_refusal is not None
     raise first_refusal
+
+
+def _tell_once(server: tuple[Any, ...], strategy: Strategy, refusal: ModelRefused) -> None:
+    if (server, strategy) not in _told:
+        _told.add((server, strategy))
+        where = f" at {server[1]}" if server[1] else ""
+        logger.warning(
+            "typed answers of %s%s are asked for as %s from now on, as it refused a better way: %s",
+            server[0],
+            where,
+            strategy,
+            refusal,
+        )
 
 
 async def _ladder(question: model.Question, wanted: str | None, taken: Strategy | None) -> Sequence[Strategy]:

@@ -14,6 +14,7 @@ import hashlib
 import itertools
 import json
 import socket
+import sys
 import threading
 import time
 from collections import Counter, deque
@@ -81,6 +82,25 @@ class Garbage:
 
 
 @dataclass(frozen=True)
+class Raw:
+    """These bytes as the body, with these headers."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    chunked: bool = False
+
+
+@dataclass(frozen=True)
+class Drip:
+    """A 200 that comes one byte at a time, also its headers if need be, with this many seconds between two."""
+
+    body: str
+    seconds: float
+    in_headers: bool = False
+
+
+@dataclass(frozen=True)
 class Slow:
     """A reply that comes late."""
 
@@ -88,7 +108,7 @@ class Slow:
     then: Reply
 
 
-Reply: TypeAlias = Text | Tools | Fault | Cut | Garbage | Slow
+Reply: TypeAlias = Text | Tools | Fault | Cut | Garbage | Raw | Drip | Slow
 
 INVALID_KEY = Fault(401, "Incorrect API key provided: sk-no.", "invalid_api_key")
 UNKNOWN_MODEL = Fault(404, "The model `nobody` does not exist.", "model_not_found")
@@ -213,6 +233,11 @@ class _Server(ThreadingHTTPServer):
         self.stopping = False
         self.connections: set[socket.socket] = set()
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Stay quiet about clients that hang up."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
     def stop(self) -> None:
         """Stop, and end the connections that clients keep alive or wait on."""
         self.stopping = True
@@ -248,7 +273,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(Fault(404, f"no such path: {self.path}"))
             return
         request = Request(body, {name.lower(): value for name, value in self.headers.items()})
-        reply = self.server.provider.reply(request)
+        try:
+            reply = self.server.provider.reply(request)
+        except Exception as error:
+            reply = Fault(400, f"the test's provider: {type(error).__name__}: {error}")
         while isinstance(reply, Slow):
             if self._ends_within(reply.seconds):
                 if not self.server.stopping:
@@ -271,7 +299,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         return True
 
-    def _reply(self, reply: Text | Tools | Fault | Cut | Garbage, model: str = "any") -> None:
+    def _reply(self, reply: Text | Tools | Fault | Cut | Garbage | Raw | Drip, model: str = "any") -> None:
         match reply:
             case Text() | Tools():
                 self._send(200, _completion(reply, model))
@@ -281,9 +309,43 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(reply.status, {"error": error}, reply.retry_after)
             case Garbage():
                 self._send(200, reply.body)
+            case Raw():
+                self._send_raw(reply)
+            case Drip():
+                self._drip(reply)
             case Cut():
                 self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{")
                 self.close_connection = True
+
+    def _send_raw(self, reply: Raw) -> None:
+        self.send_response(reply.status)
+        for name, value in {"Content-Type": "application/json", **reply.headers}.items():
+            self.send_header(name, value)
+        if reply.chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+        else:
+            self.send_header("Content-Length", str(len(reply.body)))
+        self.end_headers()
+        with suppress(OSError):  # a client need not read it all
+            if not reply.chunked:
+                self.wfile.write(reply.body)
+                return
+            for start in range(0, len(reply.body), 10_000):
+                part = reply.body[start : start + 10_000]
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+            self.wfile.write(b"0\r\n\r\n")
+
+    def _drip(self, reply: Drip) -> None:
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(reply.body)}\r\n"
+        drops = "X-Slow: " + "x" * 10_000 if reply.in_headers else reply.body
+        self.close_connection = True
+        with suppress(OSError):  # the client hangs up
+            self.wfile.write(f"{head}{'' if reply.in_headers else chr(13) + chr(10)}".encode())
+            for drop in drops:
+                self.wfile.write(drop.encode())
+                if self.server.stopping:
+                    return
+                time.sleep(reply.seconds)
 
     def _send(self, status: int, body: JSON | str, retry_after: float | str | None = None) -> None:
         data = (body if isinstance(body, str) else json.dumps(body)).encode()

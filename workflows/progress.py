@@ -120,10 +120,21 @@ def used_in_words(usage: Usage) -> list[str]:
     """Say what was used of models: `["12 model calls", "4,511 tokens", "0.0312 USD"]`; empty if nothing was."""
     if not usage.model_calls:
         return []
+    tokens = counted(tokens_of(usage), "token")
     return [
         counted(usage.model_calls, "model call"),
-        counted(tokens_of(usage), "token"),
+        f"{tokens} ({usage.estimated:,} of the calls estimated)" if usage.estimated else tokens,
         "cost unknown" if usage.cost_usd is None else f"{money(usage.cost_usd)} USD",
+    ]
+
+
+def estimated_in_words(usage: Usage) -> list[str]:
+    """Say of how many answers the usage is not what a provider told; nothing if of none."""
+    if not usage.estimated:
+        return []
+    return [
+        f"tokens of {usage.estimated:,} of {counted(usage.model_calls, 'model call')} are estimated by length: "
+        "the provider told none that can be true"
     ]
 
 

@@ -30,7 +30,7 @@ from workflows.options import Options
 from workflows.packing import text_of
 from workflows.people import AsksPeople
 from workflows.pool import Pool
-from workflows.progress import Progress, tokens_of
+from workflows.progress import Progress, estimated_in_words, tokens_of
 from workflows.queue_watch import QueueWatch
 from workflows.scope import inside
 from workflows.steering import Steered
@@ -260,7 +260,11 @@ class Run(AsksPeople, Steered):
         told = self.board.progress(
             workflow.info().workflow_type, self.status(), self.waits(), {pool.role: len(pool) for pool in self.pools}
         )
-        told.notes = [*self.worth_knowing(), *([f"tags: {', '.join(self.options.tags)}"] if self.options.tags else [])]
+        told.notes = [
+            *self.worth_knowing(),
+            *estimated_in_words(told.usage),
+            *([f"tags: {', '.join(self.options.tags)}"] if self.options.tags else []),
+        ]
         return told
 
     def status(self) -> str:

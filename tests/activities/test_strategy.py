@@ -10,6 +10,7 @@ from activities import Agent, prompt, strategy, tool
 from activities.errors import ContextTooLong, ModelRefused, ModelUnavailable, SettingInvalid
 from activities.schema import AnswerSchema
 from activities.strategy import Strategy, way_of_asking
+from tests.hostile import WAYS_REFUSED
 from tests.provider import (
     CONTENT_POLICY,
     CONTEXT_LENGTH,
@@ -67,6 +68,7 @@ BY_TOOL = Tools((ToolCall("final_answer", {"verdict": "PASS"}),))
 def _nothing_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin without what earlier tests have found out of servers."""
     monkeypatch.setattr(strategy, "_taken", {})
+    monkeypatch.setattr(strategy, "_told", set())
 
 
 def way_of(request: Request) -> str:
@@ -212,6 +214,40 @@ async def test_another_error_than_a_malformed_request_is_asked_in_no_other_way(
         await Critic().judge("Roses")
 
     assert ways(provider) == ["json_schema"]
+
+
+@pytest.mark.parametrize("way", WAYS_REFUSED)
+async def test_a_format_that_is_refused_with_any_status_is_asked_for_in_the_next_way_and_the_log_says_so_once(
+    provider: Provider, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    provider.enqueue(WAYS_REFUSED[way], PASS, PASS)
+
+    assert await Critic().judge("Roses") == Verdict(verdict="PASS")
+    assert await Critic().judge("Violets") == Verdict(verdict="PASS")
+
+    assert ways(provider) == ["json_schema", "json_object", "json_object"]
+    [told] = [record.getMessage() for record in caplog.records if "asked for as" in record.getMessage()]
+    assert told.startswith("typed answers of openai/any are asked for as json_object from now on")
+
+
+@pytest.mark.parametrize(
+    "message", ["upstream json_schema worker crashed", "not enough memory", "overloaded", "tools are not supported"]
+)
+async def test_a_server_error_that_refuses_no_format_may_pass(provider: Provider, message: str) -> None:
+    provider.enqueue(Fault(500, message))
+
+    with pytest.raises(ModelUnavailable):
+        await Critic().judge("Roses")
+
+
+async def test_a_server_that_knows_no_tools_is_asked_without_them(provider: Provider) -> None:
+    provider.refuse("response_format", 500)
+    provider.refuse("tools", 500)
+    provider.enqueue(PASS)
+
+    assert await Critic().judge("Roses") == Verdict(verdict="PASS")
+
+    assert ways(provider) == ["json_schema", "json_object", "tool", "text"]
 
 
 @pytest.mark.parametrize("wanted", get_args(Strategy))
