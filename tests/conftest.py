@@ -7,7 +7,6 @@ import os
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 import asyncio
-import importlib
 import io
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -20,6 +19,7 @@ from rich.console import Console
 from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError
 
+from activities import model
 from activities.contract import CHOREOGRAPHY_QUEUE
 from activities.converter import data_converter
 from console.dev_server import DevServer
@@ -48,7 +48,7 @@ async def client(server: DevServer) -> Client:
 def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
     """A model provider on loopback, which `MODEL` names."""
     # On a busy machine the import takes longer than a call may be silent, if a call has to wait for it.
-    importlib.import_module("litellm")
+    model.load()
     monkeypatch.setattr("activities.patience._gates", {})  # nobody waits for what failed in another test
     with Provider() as started:
         monkeypatch.setenv("MODEL", "openai/any")
