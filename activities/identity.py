@@ -5,6 +5,7 @@ On a replay the engine compares ids and types, never inputs: a call that asks so
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from activities.contract import clip, digest_of
@@ -13,6 +14,8 @@ _DIGITS = 10
 """Hexadecimal digits of a digest in an id."""
 
 _INSTANCE_LENGTH = 40
+
+_WRITTEN = re.compile(rf"([\w.]+)-(\w+\.\w+)-(.*)-([0-9a-f]{{{_DIGITS}}})", re.DOTALL)
 
 
 class CallId(NamedTuple):
@@ -46,12 +49,8 @@ class CallId(NamedTuple):
     @classmethod
     def read(cls, activity_id: str) -> CallId | None:
         """Return what an activity id tells; None if it is no call's."""
-        parts = activity_id.split("-", 2)
-        if len(parts) < 3:
-            return None
-        step, method, rest = parts
-        instance, _, digest = rest.rpartition("-")
-        return cls(step, method, instance, digest)
+        match = _WRITTEN.fullmatch(activity_id)
+        return cls(*match.groups()) if match else None
 
     def __str__(self) -> str:
         """Write it as an activity id: `2.4.1-Coder.implement_module-coder-2-4f2a91c07d`."""

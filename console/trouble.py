@@ -19,6 +19,7 @@ from temporalio.service import RPCError
 from activities.contract import CHOREOGRAPHY_QUEUE, CONVERSATION, LEDGER, SHARD, clip
 from activities.identity import step_of
 from activities.queues import is_served
+from workflows.changed import change_in_words, is_change
 
 _RETRIES_TOLD = 5
 _PARTS_ASKED = 20
@@ -69,8 +70,26 @@ async def _failing_task(client: Client, described: WorkflowExecutionDescription)
     said = await _last_failure_of_a_task(client, described)
     if not said:
         return []
+    if is_change(said):
+        return [await _change(client, described, said)]
     since = _clock(task.original_scheduled_time)
-    return [explained(said) or f"workers fail to go on with it, since {since}, attempt {task.attempt}: {said}"]
+    return [
+        explained(said) or f"workers fail to go on with it, since {since}, attempt {task.attempt}: {clip(said, _WORDS)}"
+    ]
+
+
+async def _change(client: Client, described: WorkflowExecutionDescription, said: str) -> str:
+    """Say in which step a run's program is not what it was."""
+    known = _changes.get((described.run_id, said))
+    if known is None:
+        handle = client.get_workflow_handle(described.id, run_id=described.run_id)
+        known = f"waits: {change_in_words(said, (await handle.fetch_history()).events)}"
+        _changes[described.run_id, said] = known
+    return known
+
+
+_changes: dict[tuple[str, str], str] = {}
+"""What was said of each, as it takes a whole history to say it."""
 
 
 def explained(failure: str) -> str:
@@ -99,7 +118,7 @@ async def _last_failure_of_a_task(client: Client, described: WorkflowExecutionDe
         failed = event.workflow_task_failed_event_attributes
         if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED and not failed.new_run_id:  # else it was reset
             said = " ".join(failed.failure.message.split())
-            return clip(said or WorkflowTaskFailedCause.Name(failed.cause), _WORDS)
+            return said or WorkflowTaskFailedCause.Name(failed.cause)
     return ""
 
 

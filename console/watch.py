@@ -58,6 +58,8 @@ class _Watch:
         described = await handle.describe(rpc_timeout=_RPC_TIMEOUT)
         runs = described.status == WorkflowExecutionStatus.RUNNING
         troubles = await troubles_of(client, described) if runs else []
+        if troubles:  # a run that is in trouble may take its time to answer
+            sight.status, sight.troubles = described.status, troubles
         try:
             sight.progress = await handle.query("progress", result_type=Progress, rpc_timeout=_RPC_TIMEOUT)
         except WorkflowQueryFailedError as error:

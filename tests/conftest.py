@@ -11,6 +11,7 @@ import io
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -113,12 +114,20 @@ class Runs:
             await asyncio.gather(*running)
 
     async def start(
-        self, choreography: Choreography[..., Any] | str, *inputs: Any, id: str | None = None
+        self,
+        choreography: Choreography[..., Any] | str,
+        *inputs: Any,
+        id: str | None = None,
+        task_timeout: timedelta | None = None,
     ) -> WorkflowHandle[Any, Any]:
         """Start a run, by inputs as the CLI would send them."""
         name = choreography if isinstance(choreography, str) else choreography.name
         handle = await self.client.start_workflow(
-            name, args=list(inputs), id=id or f"{name}-{uuid.uuid4().hex[:8]}", task_queue=CHOREOGRAPHY_QUEUE
+            name,
+            args=list(inputs),
+            id=id or f"{name}-{uuid.uuid4().hex[:8]}",
+            task_queue=CHOREOGRAPHY_QUEUE,
+            task_timeout=task_timeout,
         )
         self._started.append(handle)
         return handle

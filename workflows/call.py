@@ -134,7 +134,7 @@ class Call(Generic[R]):
                 asks, work = self._work(run, instance)
                 step = Step(self.step, f"{self.name} by {instance} ({self._label})", asks)
                 outcome = await _not_resumed_after_cancel(lambda: run.ledger.step(step, work))
-                return self.result(outcome, instance)
+                return await self.result(outcome, instance)
 
     def _work(self, run: Run, instance: str) -> tuple[str, Callable[[], Awaitable[Outcome]]]:
         """Return a digest of what is asked, and what asks it: a question to a person, or a message to a worker."""
@@ -179,8 +179,12 @@ class Call(Generic[R]):
         except TooLarge as error:
             raise TooLarge(f"{self.name} ({instance}, step {self.step}): {error}") from None
 
-    def result(self, outcome: Outcome, instance: str) -> R:
-        """Return what the call gave, or raise how it failed."""
+    async def result(self, outcome: Outcome, instance: str) -> R:
+        """Return what the call gave, or raise how it failed.
+
+        A result that is not of the declared type comes from another version of the program, as its worker had read it
+        back by the type that it knew: the run waits for that version.
+        """
         if outcome.data is None:
             if outcome.error is None:
                 raise asyncio.CancelledError
@@ -188,7 +192,8 @@ class Call(Generic[R]):
         try:
             value: R = self.method.result_values.read(outcome.data)
         except ValidationError as error:
-            raise self._failed(instance, "ResultInvalid", unreadable(outcome.data, error)) from None
+            about = f"step {self.step} expected a result of {self.name} by {instance} ({self._label}) as it declares it"
+            await Run.current().wait_for_its_program(f"{about}, found {unreadable(outcome.data, error)}")
         return value
 
     def _failed(self, instance: str, kind: str, reason: str) -> CallFailed:
@@ -210,7 +215,7 @@ class Call(Generic[R]):
 def unreadable(data: str, error: ValidationError) -> str:
     """Say of a result that a worker had read back, by its own types, that it can't be read by those of the run."""
     received = clip(json.dumps(json.loads(data).get("value")), 300)
-    return f"its result does not fit its type: {explain(error, skip=('value',))}. The worker sent {received}"
+    return f"one that does not fit: {explain(error, skip=('value',))}; a worker sent {received}"
 
 
 def heartbeat_timeout(instances: int) -> float:

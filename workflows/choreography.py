@@ -28,7 +28,7 @@ from activities.person import Person
 from activities.schema import fields_of, with_bounds, with_plain_defaults
 from activities.washing import name_of
 from workflows.continuation import Continuation
-from workflows.errors import ChoreographyInvalid, tell
+from workflows.errors import ChoreographyInvalid, ProgramChanged, tell
 from workflows.interface import Interface
 from workflows.options import MOST_INSTANCES, Options
 from workflows.pool import Pool
@@ -179,7 +179,7 @@ def _failing_readably(choreography: Choreography[Any, Any]) -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit, KeyboardInterrupt, asyncio.CancelledError) as error:  # two would end the worker
-        if says_stop(error) or isinstance(error, FailureError):
+        if says_stop(error) or isinstance(error, (FailureError, ProgramChanged)):
             raise
         failure = ApplicationError(f"{choreography.name}: {tell(error)}", type=name_of(error), non_retryable=True)
         raise failure.with_traceback(error.__traceback__) from error.__cause__

@@ -53,6 +53,10 @@ class ForkRefused(ChoreographyError):
     """A run can't be forked so; says why."""
 
 
+class ProgramChanged(ChoreographyError):
+    """A run can't go on with the program as it is now; the run waits for the one that it was started with."""
+
+
 class LedgerFull(ChoreographyError):
     """A run would have to remember more than it may in order to continue as new."""
 

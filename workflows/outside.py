@@ -29,7 +29,7 @@ from temporalio.worker import (
 )
 
 from activities.contract import SHARD, clip, explain
-from workflows.errors import ChoreographyError, tell
+from workflows.errors import ChoreographyError, ProgramChanged, tell
 
 FAILS_A_WORKFLOW = (TypeError, ValidationError)
 """What an initializer raises that gets other inputs than it takes; a worker has to be told that it ends a workflow."""
@@ -61,7 +61,7 @@ class _Guard(WorkflowInboundInterceptor):
             raise _failure(error) from None
         try:
             return await super().execute_workflow(input)
-        except FailureError:
+        except (FailureError, ProgramChanged):
             raise
         except Exception as error:
             raise _failure(error) from error
@@ -81,7 +81,7 @@ class _Guard(WorkflowInboundInterceptor):
         try:
             input.args = _fitting(input.update, workflow.get_update_handler(input.update), input.args)
             return await super().handle_update_handler(input)
-        except FailureError:
+        except (FailureError, ProgramChanged):
             raise
         except Exception as error:
             raise _failure(error) from error

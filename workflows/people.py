@@ -23,7 +23,8 @@ from activities.contract import Approval, Resumption, Suspended, WantedApproval,
 from activities.progress import READABLE_BYTES
 from activities.transcript import shortened
 from activities.values import NotKept, Values, carried
-from workflows.errors import AnswerRefused
+from workflows.changed import CHANGED, HOW_TO_GO_ON
+from workflows.errors import AnswerRefused, ProgramChanged
 from workflows.question import APPROVAL, SHOWN_OF_A_QUESTION, Inquiry, Question, command
 
 MOST_SHOWN = 50
@@ -281,7 +282,12 @@ class AsksPeople:
     @workflow.update(description='Answer a question: {"question": "<id>", "answer": …}; see the query `questions`.')
     def answer(self, *given: Any) -> str:
         """Take an answer that was found to fit."""
-        id, answer = self.people.check(given)
+        try:
+            id, answer = self.people.check(given)
+        except AnswerRefused as error:  # it was found to fit by the program as it was
+            raise ProgramChanged(
+                f"{CHANGED}an answer was given that it does not take: {error} {HOW_TO_GO_ON}"
+            ) from None
         self.people.take(id, answer)
         return f"{id} is answered"
 

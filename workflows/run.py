@@ -20,8 +20,9 @@ from temporalio.exceptions import is_cancelled_exception
 from activities.contract import KEEP_PAGE_ACTIVITY, Owner, PagesKept, Position, Receipt
 from workflows.board import Board, Outcome, Report, Work
 from workflows.budget import Purse
+from workflows.changed import CHANGED, HOW_TO_GO_ON
 from workflows.continuation import Carried, taken_along, to_take_along
-from workflows.errors import ForkRefused, InputInvalid, LedgerFull, NoSuchPart, PathDiffers
+from workflows.errors import ForkRefused, InputInvalid, LedgerFull, NoSuchPart, PathDiffers, ProgramChanged
 from workflows.fork import ForkPoint
 from workflows.ledger import Ledger
 from workflows.listing import Listed, Listing
@@ -89,6 +90,7 @@ class Run(AsksPeople, Steered):
         self._in_flight = asyncio.Semaphore(CALLS_IN_FLIGHT)
         self._under_way = 0
         self._ending = False
+        self._changed: str | None = None
         self._task_at = -1
         self._task_bytes = 0
         self.positions: dict[str, Position] = {}
@@ -145,6 +147,7 @@ class Run(AsksPeople, Steered):
 
         Raises:
             PathDiffers: The program does not come to where it was when it continued as new.
+            ProgramChanged: It can't go on with what has happened so far.
             BudgetExceeded: The budget is spent, and the run is to fail then.
         """
         doing = asyncio.create_task(program)
@@ -153,6 +156,7 @@ class Run(AsksPeople, Steered):
             await workflow.wait_condition(
                 lambda: (
                     doing.done()
+                    or self._changed is not None
                     or self.ledger.difference is not None
                     or self.has_to_fail_for_its_budget
                     or self._may_continue()
@@ -162,6 +166,8 @@ class Run(AsksPeople, Steered):
             doing.cancel()
             return await doing
         telling.cancel()
+        if self._changed is not None:
+            raise ProgramChanged(self._changed)
         if doing.done():
             await self.listing.settled()
             self.ledger.ended()
@@ -172,6 +178,16 @@ class Run(AsksPeople, Steered):
                 raise self.budget_exceeded()
             await self._continue(inputs)
         return doing.result()
+
+    async def wait_for_its_program(self, difference: str) -> NoReturn:
+        """Never go on: the run's workflow task fails, and is tried again until its program is the one that it was.
+
+        Args:
+            difference: Which step expected what, and found what.
+        """
+        self._changed = f"{CHANGED}{difference}. {HOW_TO_GO_ON}"
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError("nothing is to be waited for here")
 
     def begin_afresh(self, inputs: Sequence[Any]) -> NoReturn:
         """Continue as new with a program that has done nothing yet."""

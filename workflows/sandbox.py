@@ -5,16 +5,21 @@ So a choreography's clocks, chances and files are caught, and nobody needs to kn
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from temporalio.bridge.proto.workflow_activation import RemoveFromCache
 from temporalio.converter import StorageDriverStoreContext
 from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 from temporalio.workflow import Info
 
+from workflows.changed import change_in_words
 from workflows.choreography import Choreography
+
+logger = logging.getLogger(__name__)
 
 
 def sandbox(
@@ -44,6 +49,8 @@ class _Sandbox(SandboxedWorkflowRunner):
         return _Sandboxed(super().create_instance(det), self._a_run_ends)
 
 
+_NONDETERMINISM = RemoveFromCache.EvictionReason.NONDETERMINISM
+
 _ENDS = ("complete_workflow_execution", "fail_workflow_execution", "cancel_workflow_execution")
 """The commands by which a run ends."""
 
@@ -58,13 +65,27 @@ class _Sandboxed(WorkflowInstance):
     def __init__(self, inside: WorkflowInstance, ends: Callable[[], None]) -> None:
         self._inside = inside
         self._ends = ends
+        self._last: Any = ()
+        self._told = False
 
     def activate(self, act: Any) -> Any:
-        """Go on."""
+        """Go on; say what can't be gone on with."""
+        for job in act.jobs:
+            if job.remove_from_cache.reason == _NONDETERMINISM and not self._told:
+                self._told = True
+                self._tell_of_change(job.remove_from_cache.message)
         completion = self._inside.activate(act)
+        self._last = completion.successful.commands or self._last
         if any(command.WhichOneof("variant") in _ENDS for command in completion.successful.commands):
             self._ends()
         return completion
+
+    def _tell_of_change(self, failure: str) -> None:
+        """Log of a run that was thrown out of the cache, as the engine does not say it readably."""
+        info = self._inside.get_info()
+        failures = [c.fail_workflow_execution.failure for c in self._last if c.HasField("fail_workflow_execution")]
+        said = change_in_words(failure, ends=failures[0] if failures else None)
+        logger.error("%s (%s) waits: %s", info.workflow_id, info.workflow_type, said)
 
     def get_serialization_context(self, command_info: object) -> None:
         """Say that a payload belongs to nothing in particular."""

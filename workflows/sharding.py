@@ -168,7 +168,7 @@ class Sharding:
         )
         step = Step(order.step, f"{len(calls)} calls of {', '.join(names)}")
         outcome = await self._run.ledger.step(step, lambda: self._send(order, pack(requests)))
-        self._take(outcome, calls, instances, failed)
+        await self._take(outcome, calls, instances, failed)
 
     async def _send(self, order: ShardOrder, requests: bytes) -> Outcome:
         run = self._run
@@ -203,7 +203,7 @@ class Sharding:
         others = len(self._run.steering.purse.parts)
         return 1 / max(1, self._lines - others)
 
-    def _take(
+    async def _take(
         self,
         outcome: Outcome,
         calls: Mapping[int, tuple[Call[Any], Request]],
@@ -229,7 +229,7 @@ class Sharding:
             self._shown.counts(how)
             try:
                 result = Outcome(data, error, outcome.cause, outcome.past)
-                self.results[index] = call.result(result, instance)
+                self.results[index] = await call.result(result, instance)
             except CallFailed as failure:
                 self._run.board.item_fails(f"{label(self._items[index])}: {failure}")
                 self.results[index] = failed(index, instance, failure)
