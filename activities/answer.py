@@ -27,7 +27,7 @@ from activities.person import Person
 from activities.progress import Progress
 from activities.record import Record, current_record, inside_tool, working
 from activities.schema import ANSWER_TOOL
-from activities.state import restore_state, saved_state
+from activities.state import differs, restore_state, saved_state
 from activities.template import render
 from activities.toolbox import Toolbox
 from activities.transcript import Entry, Message, Transcript
@@ -159,7 +159,7 @@ class TurnLoop:
 
     async def _commit(self) -> None:
         state = saved_state(self.agent)
-        changed = state if state != self._state_before else None
+        changed = state if differs(state, self._state_before) else None
         self.record()
         await self.memory.commit(self.history.next, self.said(), self.progress.heard, changed)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc
+import itertools
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -103,6 +104,21 @@ def refusal(hint: Any) -> Refusal | None:
         if why := _why_not(one):
             return Refusal(".".join(path), why)
     return None
+
+
+def look_alike(hint: Any) -> tuple[type, type] | None:
+    """Return two classes of a union in a type that have the same fields: their JSON does not tell which it is."""
+    for _, one in _within(hint):
+        if get_origin(one) in _UNION:
+            classes = [part for part in get_args(one) if _is_record(part)]
+            for first, second in itertools.combinations(classes, 2):
+                if dict(_fields_of(first)) == dict(_fields_of(second)):
+                    return first, second
+    return None
+
+
+def _is_record(hint: Any) -> bool:
+    return isinstance(hint, type) and (issubclass(hint, BaseModel) or is_dataclass(hint) or is_typeddict(hint))
 
 
 def _within(hint: Any) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -21,7 +21,7 @@ from pydantic.fields import FieldInfo
 from activities import schema, template
 from activities.canonical import may_hold_sets
 from activities.contract import CROSSING, CallReply, CallRequest, explain
-from activities.declared import refusal
+from activities.declared import look_alike, refusal
 from activities.errors import ArgumentInvalid, DeclarationError
 from activities.user_code import in_thread, on_the_loop
 from activities.values import NotKept, Outside, Values
@@ -300,7 +300,7 @@ def check_declaration(agent: str, method: Method[..., Any]) -> None:
         _check_tool(where, method)
     if method.kind == "prompt":
         _check_prompt(where, method)
-    _check_types(where, _known_hints(method.function))
+    _check_types(where, method, _known_hints(method.function))
 
 
 def check_types(agent: str, method: Method[..., Any]) -> None:
@@ -309,15 +309,20 @@ def check_types(agent: str, method: Method[..., Any]) -> None:
     Raises:
         DeclarationError: A type can't be found, or its values can't cross; names class, method, place and mend.
     """
-    _check_types(f"{agent}.{method.name}", method.hints)
+    _check_types(f"{agent}.{method.name}", method, method.hints)
     _ = method.argument_values, method.result_values
 
 
-def _check_types(where: str, hints: Mapping[str, Any]) -> None:
+def _check_types(where: str, method: Method[..., Any], hints: Mapping[str, Any]) -> None:
     for name, hint in hints.items():
         if refused := refusal(hint):
             said = refused.of("its result") if name == "return" else refused.of("the argument", name)
             raise DeclarationError(f"{where}: {said}")
+    if method.kind == "prompt" and (alike := look_alike(hints.get("return"))):
+        raise DeclarationError(
+            f"{where}: an answer is never a {alike[1].__name__}, as its JSON is that of a {alike[0].__name__} too: "
+            "give each a field like kind: Literal['…'], and the union Field(discriminator='kind')"
+        )
 
 
 def _check_tool(where: str, method: Method[..., Any]) -> None:

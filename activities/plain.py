@@ -10,7 +10,7 @@ from activities.memory import Memory, Recalled, leave_to_be_read
 from activities.method import Method
 from activities.progress import Progress
 from activities.record import working
-from activities.state import declares_state, restore_state, saved_state
+from activities.state import declares_state, differs, restore_state, saved_state
 
 
 class PlainWork:
@@ -64,9 +64,10 @@ class PlainWork:
     async def _commit(self) -> None:
         said, kept = self.progress.said_inside(), saved_state(self.agent)
         before = self._recalled.state if self._recalled else None
-        if said or kept != before:
+        changed = differs(kept, before)
+        if said or changed:
             recalled = await self._recall()
-            await self.memory.commit(recalled.transcript.next, said, 0, kept if kept != before else None)
+            await self.memory.commit(recalled.transcript.next, said, 0, kept if changed else None)
 
     async def _recall(self) -> Recalled:
         if self._recalled is None:

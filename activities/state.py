@@ -75,6 +75,11 @@ def saved_state(agent: Agent) -> Any:
         raise NotKept(f"{where} can't be kept: {error}") from None
 
 
+def differs(saved: Any, before: Any) -> bool:
+    """Return whether a state was saved as something else than before: 1 is not True, though Python calls them equal."""
+    return to_json(saved) != to_json(before)
+
+
 def check_state(agent: type[Agent]) -> None:
     """Check the state that a class declares.
 

@@ -6,17 +6,19 @@ import string
 from collections.abc import Collection, Mapping
 from typing import Any, get_args
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
+from pydantic_core import PydanticSerializationError, to_json
 from typing_extensions import is_typeddict
 
-from activities.errors import DeclarationError
+from activities.errors import ArgumentInvalid, DeclarationError
 from activities.transcript import shortened
-
-_anything: TypeAdapter[Any] = TypeAdapter(Any)
 
 
 def render(template: str, arguments: Mapping[str, Any]) -> str:
     """Put the arguments into a template: text as it is, None as `none`, anything else as indented JSON.
+
+    Raises:
+        ArgumentInvalid: One can't be written; names the placeholder.
 
     >>> render("Review {path}: {notes}", {"path": "a.py", "notes": None})
     'Review a.py: none'
@@ -25,8 +27,17 @@ def render(template: str, arguments: Mapping[str, Any]) -> str:
     for literal, placeholder, _, _ in string.Formatter().parse(template):
         parts.append(literal)
         if placeholder is not None:
-            parts.append(as_text(_look_up(arguments, placeholder)))
+            parts.append(_written(placeholder, _look_up(arguments, placeholder)))
     return "".join(parts)
+
+
+def _written(placeholder: str, value: Any) -> str:
+    try:
+        return as_text(value)
+    except PydanticSerializationError as error:
+        raise ArgumentInvalid(
+            f"'{placeholder}' can't be written into the prompt: {error}; give text, or a path"
+        ) from None
 
 
 def as_text(value: Any) -> str:
@@ -35,9 +46,7 @@ def as_text(value: Any) -> str:
         return value
     if value is None:
         return "none"
-    if isinstance(value, BaseModel):
-        return value.model_dump_json(indent=2, by_alias=True)
-    return _anything.dump_json(value, indent=2, by_alias=True, fallback=str).decode()
+    return to_json(value, indent=2, by_alias=True, fallback=str, inf_nan_mode="constants").decode()
 
 
 SHOWN_OF_AN_ARGUMENT = 2_000

@@ -7,7 +7,7 @@ import functools
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
@@ -353,6 +353,31 @@ def test_a_persons_types_are_looked_at_as_well() -> None:
             @prompt
             async def log_in(self) -> Login:
                 """Log in."""
+
+
+class Passed(BaseModel):
+    reason: str
+
+
+class Failed(BaseModel):
+    reason: str
+
+
+class Refused(BaseModel):
+    kind: Literal["refused"] = "refused"
+    reason: str
+
+
+def test_an_answer_that_could_never_be_of_a_class_is_refused() -> None:
+    async def judge(self: Any) -> Any:
+        """Judge."""
+
+    for hint in (Passed | Failed, list[Failed | Passed | None]):
+        judge.__annotations__["return"] = hint
+        with pytest.raises(DeclarationError, match=r"^Coder\.judge: an answer is never a .*discriminator='kind'"):
+            declared(judge=prompt(judge))
+    judge.__annotations__["return"] = Passed | Refused
+    assert declared(judge=prompt(judge))
 
 
 def test_a_method_that_yields_is_refused() -> None:

@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 
 from activities import Agent, task
 from activities.errors import DeclarationError
-from activities.state import declares_state, restore_state, saved_state
+from activities.state import declares_state, differs, restore_state, saved_state
 from activities.values import NotKept
 
 
@@ -108,6 +108,12 @@ def test_a_state_is_there_on_the_next_call_as_it_was(agent: type[Agent], change:
     assert type(vars(second)["state"]) is type(vars(first)["state"])
     change(second)
     assert saved_state(first) == saved
+
+
+def test_a_change_of_type_alone_is_a_change() -> None:
+    assert differs({"a": True}, {"a": 1})
+    assert differs([1.0], [1])
+    assert not differs({"a": [1, None]}, {"a": [1, None]})
 
 
 def test_where_nothing_was_saved_a_state_begins_as_the_class_says() -> None:

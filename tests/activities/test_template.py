@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
-from activities.errors import DeclarationError
+from activities.errors import ArgumentInvalid, DeclarationError
 from activities.template import as_text, check, render
 
 
@@ -84,6 +84,25 @@ def test_a_value_is_written_with_its_aliases() -> None:
         kind: str = Field(alias="class")
 
     assert as_text(Aliased(**{"class": "x"})) == '{\n  "class": "x"\n}'
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (float("inf"), "Infinity"),
+        ([float("nan"), None], "[\n  NaN,\n  null\n]"),
+        (b"text", '"text"'),
+        ({(1, 2): {3}}, '{\n  "1,2": [\n    3\n  ]\n}'),
+    ],
+    ids=str,
+)
+def test_a_value_that_json_does_not_have_is_written_nevertheless(value: Any, text: str) -> None:
+    assert as_text(value) == text
+
+
+def test_bytes_that_are_no_text_are_refused_by_the_placeholders_name() -> None:
+    with pytest.raises(ArgumentInvalid, match=r"'picture' can't be written into the prompt: .*invalid utf-8"):
+        render("Describe {picture}", {"picture": [b"\xff"]})
 
 
 def test_a_value_that_is_no_data_is_written_as_python_writes_it() -> None:

@@ -447,10 +447,6 @@ class Owner(Person):
     async def guess(self) -> SizedByDefault:
         """How large may it be?"""
 
-    @prompt
-    async def judge(self) -> Passed | Failed:
-        """Is it good?"""
-
 
 @choreography
 async def ask_owner(what: str, owner: Owner) -> str:
