@@ -116,12 +116,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def serve(settings: Settings, loading: _Loading, address: str | None = None) -> int:
     """Connect, serve what the settings name, and drain when told to stop."""
+    from activities.attributes import known_attributes
     from workflows.serving import connect, workers
 
     client = await connect(address)
     # Beside the sandbox of a run, which replaces sys.modules, an import dies half-way and leaves what it has begun.
     await asyncio.to_thread(loading.wait)
-    serving = workers(client, settings)
+    serving = workers(client, settings, await known_attributes(client))
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.set_default_executor(_Threads())

@@ -19,14 +19,8 @@ R = TypeVar("R")
 CHOREOGRAPHY_QUEUE = "choreography"
 """The task queue of every choreography; `temporal workflow start --task-queue choreography`."""
 
-UNSERVED_ACTIVITY = "unserved_queues"
-"""The local activity by which a run asks which of its queues nobody polls."""
-
 BREATHE_ACTIVITY = "breathe"
 """The local activity that does nothing: it ends a workflow task in time."""
-
-KNOWN_ATTRIBUTES_ACTIVITY = "known_search_attributes"
-"""The local activity by which a run asks which of its search attributes the server knows."""
 
 SEARCH_ATTRIBUTES: Mapping[str, Literal["Keyword", "KeywordList", "Double", "Int"]] = MappingProxyType(
     {

@@ -1,9 +1,9 @@
-"""Who serves a task queue: asked by runs whose calls get no answer."""
+"""Who serves a task queue: asked by workers of choreographies, and by whoever looks at a run."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from temporalio import activity
 from temporalio.api.enums.v1 import TaskQueueType
@@ -11,20 +11,12 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 
-from activities.contract import BREATHE_ACTIVITY, UNSERVED_ACTIVITY
+from activities.contract import BREATHE_ACTIVITY
 
 _ALIVE_S = 75.0
 """A poller that has not been seen for longer is gone: a poll lasts 60 s, and the server lists pollers for 5 minutes."""
 
-
-def unserved_queues(client: Client) -> Callable[[list[str]], Awaitable[list[str]]]:
-    """Return the local activity that tells which of some task queues no worker polls for activities."""
-
-    @activity.defn(name=UNSERVED_ACTIVITY)
-    async def unserved(names: list[str]) -> list[str]:
-        return [name for name in names if not await is_served(client, name)]
-
-    return unserved
+_ACTIVITIES = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
 
 
 @activity.defn(name=BREATHE_ACTIVITY)
@@ -32,15 +24,40 @@ async def breathe() -> None:
     """Do nothing."""
 
 
-async def is_served(
-    client: Client, name: str, kind: TaskQueueType.ValueType = TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY
-) -> bool:
-    """Return whether any worker polls a task queue, for activities or for what else it has.
+@dataclass(frozen=True)
+class Look:
+    """What is seen of a task queue.
+
+    Attributes:
+        queue: Its name.
+        served: Whether any worker polls it.
+        waiting: How many tasks wait in it, about.
+    """
+
+    queue: str
+    served: bool
+    waiting: int
+
+
+async def look_at(client: Client, queue: str, kind: TaskQueueType.ValueType = _ACTIVITIES) -> Look:
+    """Look at a task queue, for activities or for what else it has.
 
     Raises:
         RPCError: The server does not answer.
     """
     described = await client.workflow_service.describe_task_queue(
-        DescribeTaskQueueRequest(namespace=client.namespace, task_queue=TaskQueue(name=name), task_queue_type=kind)
+        DescribeTaskQueueRequest(
+            namespace=client.namespace, task_queue=TaskQueue(name=queue), task_queue_type=kind, report_stats=True
+        )
     )
-    return any(time.time() - poller.last_access_time.seconds < _ALIVE_S for poller in described.pollers)
+    served = any(time.time() - poller.last_access_time.seconds < _ALIVE_S for poller in described.pollers)
+    return Look(queue, served, described.stats.approximate_backlog_count)
+
+
+async def is_served(client: Client, queue: str, kind: TaskQueueType.ValueType = _ACTIVITIES) -> bool:
+    """Return whether any worker polls a task queue.
+
+    Raises:
+        RPCError: The server does not answer.
+    """
+    return (await look_at(client, queue, kind)).served

@@ -21,6 +21,7 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError
 
 from activities import model
+from activities.attributes import known_attributes
 from activities.contract import CHOREOGRAPHY_QUEUE
 from activities.converter import data_converter
 from console.dev_server import DevServer
@@ -105,7 +106,7 @@ class Runs:
         settings = Settings.read(modules=modules, serve=serve, concurrency=concurrency, bare=True, grace=grace)
         # A client takes only one worker for a queue; a test may want two.
         client = await open_client(target_host=self.client.service_client.config.target_host)
-        made = workers(client, settings)
+        made = workers(client, settings, await known_attributes(client))
         running = [asyncio.create_task(worker.run()) for worker in made]
         try:
             yield

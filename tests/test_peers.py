@@ -203,7 +203,7 @@ async def test_an_agent_that_nobody_serves_is_reported(
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "haunted.py").write_text(HAUNTED)
-    monkeypatch.setattr("workflows.queue_watch.QUIET_S", 0.1)
+    monkeypatch.setattr("workflows.queue_watch.LOOK_EVERY_S", 0.1)
     async with runs.serving("haunted", serve=("choreography",)):
         run = await runs.start("haunt")
         waits: list[str] = []

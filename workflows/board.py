@@ -61,6 +61,7 @@ class Report(BaseModel):
         number: Counts its reports: they may overtake each other on their way.
         accounts: What the calls of each role came to.
         calls_running: By role.
+        queued: Of those, how many are in which task queue.
         items: Of the scatter.
         waits_for: What it waits for.
     """
@@ -68,6 +69,7 @@ class Report(BaseModel):
     number: int = 0
     accounts: dict[str, Account] = {}
     calls_running: dict[str, int] = {}
+    queued: dict[str, int] = {}
     items: Items = Items()
     waits_for: list[str] = []
 
@@ -257,11 +259,12 @@ class Board:
 
     # Parts of the run that go on elsewhere
 
-    def report(self, waits_for: list[str]) -> Report:
+    def report(self, waits_for: list[str], queued: Mapping[str, int]) -> Report:
         """Tell a run, of a scatter of which this one is a part, how far it is.
 
         Args:
             waits_for: What it waits for.
+            queued: How many of its calls are in which task queue.
         """
         self._reports_made += 1
         total = sum(self.accounts.values(), Account())
@@ -271,6 +274,7 @@ class Board:
             number=self._reports_made,
             accounts=self.accounts,
             calls_running=running,
+            queued=dict(queued),
             items=items,
             waits_for=waits_for,
         )
@@ -301,6 +305,14 @@ class Board:
     def parts_wait_for(self) -> list[str]:
         """Return what the parts of the run wait for."""
         return [wait for report in self._reports.values() for wait in report.waits_for]
+
+    def queued(self, here: Mapping[str, int]) -> Counter[str]:
+        """Return how many calls are in which task queue.
+
+        Args:
+            here: Those that the run makes itself.
+        """
+        return sum((Counter(report.queued) for report in self._reports.values()), Counter[str](here))
 
     # What others read
 
@@ -334,13 +346,13 @@ class Board:
 
         Args:
             waits_for: All that the run waits for.
-            paused: Why it makes no more calls; None if it does.
+            paused: Why it makes no more calls; empty if a person has paused it, None if it does.
             stuck: Whether nothing goes on while it waits.
         """
         if self.outcome is not None:
             return self.outcome
         if paused is not None:
-            return _first_sentence(f"paused: {paused}" if paused else "paused")
+            return _first_sentence(f"waits: {paused}") if paused else "paused"
         if waits_for and stuck:
             return _first_sentence(f"waits: {waits_for[0]}")
         return "running"

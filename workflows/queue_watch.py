@@ -1,141 +1,118 @@
-"""Finds out when a run's calls wait in a task queue that nobody serves, and says so."""
+"""Finds out in which task queues calls wait that nobody serves; says so in the worker's log, and in what runs tell.
+
+A worker of choreographies asks the server now and then, so that runs need no timers for it. What a run does never
+depends on what it finds: it is only told, when somebody asks a run how far it is.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import functools
-from collections import defaultdict
-from contextlib import suppress
-from datetime import datetime, timedelta
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
-from temporalio.exceptions import FailureError
+from temporalio.api.enums.v1 import PendingActivityState
+from temporalio.client import Client
+from temporalio.service import RPCError
+from temporalio.worker import (
+    HandleQueryInput,
+    Interceptor,
+    WorkflowInboundInterceptor,
+    WorkflowInterceptorClassInput,
+)
 
-from activities.contract import UNSERVED_ACTIVITY
+from activities.contract import CONVERSATION, LEDGER
+from activities.queues import look_at
+from workflows.run import Run, nobody_serves
 
-QUIET_S = 20.0
-"""Seconds without any result from a queue after which the run asks whether somebody serves it."""
+LOOK_EVERY_S = 15.0
+"""Seconds between two looks at the queues that this worker's runs may use and that it does not serve itself."""
 
-WATCHING = "then asks whether all queues are served"
-"""What the UI's timeline shows beside the timer for that."""
+RUNS_ASKED = 100
+"""Runs that are asked for their calls where calls seem to wait in vain."""
 
-_TRUST_S = 60.0
-"""Seconds for which a queue that was seen to be served is not asked about again; doubled each time."""
+_SCHEDULED = PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED
 
-_MOST_TRUST_S = 1800.0
-
-_ASK_AGAIN_S = 30.0
-"""Seconds after which an unserved queue is asked about again."""
-
-
-class _Queue:
-    """What a run knows of a task queue that it uses."""
-
-    def __init__(self) -> None:
-        self.pending: dict[int, datetime] = {}
-        self.trust = _TRUST_S
-        self.trusted_until: datetime | None = None
-        self.unserved = False
-
-    def due(self) -> datetime:
-        """When to ask whether somebody serves it; there are calls in it."""
-        longest_pending = next(iter(self.pending.values()))
-        quiet = longest_pending + timedelta(seconds=QUIET_S)
-        return max(quiet, self.trusted_until or quiet)
-
-    def found(self, now: datetime, *, unserved: bool) -> None:
-        self.unserved = unserved
-        self.trusted_until = now + timedelta(seconds=_ASK_AGAIN_S if unserved else self.trust)
+logger = logging.getLogger(__name__)
 
 
-class QueueWatch:
-    """Knows which calls wait in which queues.
+class QueueWatch(Interceptor):
+    """Knows which queues nobody serves, and tells it to runs that are asked.
 
     Attributes:
-        asks: Whether it is asking just now.
+        unserved: Those queues.
     """
 
-    def __init__(self) -> None:
-        self.asks = False
-        self._queues: defaultdict[str, _Queue] = defaultdict(_Queue)
-        self._watching: asyncio.Task[None] | None = None
-
-    def begins(self, queue: str, number: int, now: datetime) -> None:
-        """Note that a call is put into a queue."""
-        self._queues[queue].pending[number] = now
-        if self._watching is None:
-            self._watching = asyncio.create_task(self._watch(), context=contextvars.Context())
-
-    def ends(self, queue: str, number: int, now: datetime, *, answered: bool) -> None:
-        """Note that it has ended.
+    def __init__(self, client: Client, queue: str, called: Mapping[str, Collection[str]]) -> None:
+        """Watch queues.
 
         Args:
-            queue: Its queue.
-            number: By which it began.
-            now: The time.
-            answered: Whether a worker did it.
+            client: Temporal's client.
+            queue: Where the runs are.
+            called: The queues that they use and this process does not serve, with the methods in each.
         """
-        del self._queues[queue].pending[number]
-        if answered:
-            self._queues[queue].found(now, unserved=False)
+        self.unserved: frozenset[str] = frozenset()
+        self._client = client
+        self._queue = queue
+        self._called = called
+        self._said: set[str] = set()
 
-    @property
-    def moves(self) -> bool:
-        """Whether there are calls that somebody may be working on."""
-        return any(queue.pending and not queue.unserved for queue in self._queues.values())
-
-    def waits(self) -> list[str]:
-        """Say for each queue that nobody serves what to do."""
-        return [_advice(name, queue) for name, queue in self._queues.items() if queue.unserved and queue.pending]
-
-    async def _watch(self) -> None:
-        while True:
-            await workflow.wait_condition(lambda: self._next_due() is not None)
-            due = self._next_due()
-            assert due is not None
-            wait = (due - workflow.now()).total_seconds()
-            if wait <= 0:
-                await self._ask_about([n for n, q in self._queues.items() if q.pending and q.due() <= workflow.now()])
-                continue
-            with suppress(TimeoutError):
-                await workflow.wait_condition(
-                    functools.partial(self._is_due_before, due), timeout=wait, timeout_summary=WATCHING
-                )
-
-    def _next_due(self) -> datetime | None:
-        return min((queue.due() for queue in self._queues.values() if queue.pending), default=None)
-
-    def _is_due_before(self, moment: datetime) -> bool:
-        due = self._next_due()
-        return due is not None and due < moment
-
-    async def _ask_about(self, names: list[str]) -> None:
-        self.asks = True
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Look for as long as the block lasts."""
+        looking = asyncio.create_task(self._look_again_and_again())
         try:
-            unserved: list[str] = await workflow.execute_local_activity(
-                UNSERVED_ACTIVITY,
-                names,
-                result_type=list[str],
-                start_to_close_timeout=timedelta(seconds=10),
-                retry_policy=RetryPolicy(maximum_attempts=1),
-            )
-        except FailureError as error:
-            workflow.logger.warning("could not find out who serves %s: %s", ", ".join(names), error)
-            unserved = []
-        self.asks = False
-        for name in names:
-            queue = self._queues[name]
-            queue.found(workflow.now(), unserved=name in unserved)
-            if queue.unserved:
-                workflow.logger.warning("%s", _advice(name, queue))
-            else:
-                queue.trust = min(queue.trust * 2, _MOST_TRUST_S)
+            yield
+        finally:
+            looking.cancel()
+            with suppress(asyncio.CancelledError):
+                await looking
 
+    def workflow_interceptor_class(self, input: WorkflowInterceptorClassInput) -> type[WorkflowInboundInterceptor]:
+        """Return what each run's queries go through."""
+        watch = self
 
-def _advice(name: str, queue: _Queue) -> str:
-    return (
-        f"nobody serves the task queue {name}: {len(queue.pending)} calls wait in it. "
-        f"Start a worker for it: python worker.py --serve {name}"
-    )
+        class Told(WorkflowInboundInterceptor):
+            async def handle_query(self, input: HandleQueryInput) -> Any:
+                run = workflow.instance()
+                if isinstance(run, Run):
+                    run.unserved = watch.unserved
+                return await super().handle_query(input)
+
+        return Told
+
+    async def _look_again_and_again(self) -> None:
+        while self._called:
+            try:
+                await self._look()
+            except RPCError as error:
+                logger.debug("could not find out who serves the task queues: %s", error.message)
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _look(self) -> None:
+        looks = [await look_at(self._client, queue) for queue in self._called]
+        self.unserved = frozenset(look.queue for look in looks if not look.served)
+        self._said &= self.unserved
+        if any(look.waiting and look.queue in self.unserved - self._said for look in looks):
+            # What a server counts may be left by runs that have ended.
+            for queue, calls in (await self._waiting()).items():
+                if queue in self.unserved - self._said:
+                    self._said.add(queue)
+                    logger.warning("%s", nobody_serves(queue, calls))
+
+    async def _waiting(self) -> Counter[str]:
+        """Count the calls of open runs that wait in each queue."""
+        queues = {method: queue for queue, methods in self._called.items() for method in methods}
+        found: Counter[str] = Counter()
+        query = f"TaskQueue = '{self._queue}' AND ExecutionStatus = 'Running'"
+        async for run in self._client.list_workflows(query, limit=RUNS_ASKED):
+            if run.workflow_type.startswith((CONVERSATION, LEDGER)):
+                continue
+            described = await self._client.get_workflow_handle(run.id, run_id=run.run_id).describe()
+            for call in described.raw_description.pending_activities:
+                if call.state == _SCHEDULED and call.activity_type.name in queues:
+                    found[queues[call.activity_type.name]] += 1
+        return found

@@ -6,12 +6,12 @@ import asyncio
 import contextvars
 import functools
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 from temporalio import workflow
 from temporalio.common import Priority, RawValue, RetryPolicy
@@ -25,14 +25,13 @@ from workflows.continuation import Carried, taken_along, to_take_along
 from workflows.errors import ForkRefused, InputInvalid, LedgerFull, NoSuchPart, PathDiffers, ProgramChanged
 from workflows.fork import ForkPoint
 from workflows.ledger import Ledger
-from workflows.listing import Listed, Listing
+from workflows.listing import Listed, Listing, Word
 from workflows.model_waits import ModelWaits
 from workflows.options import Options
 from workflows.packing import text_of
 from workflows.people import AsksPeople
 from workflows.pool import Pool
 from workflows.progress import Progress, estimated_in_words, tokens_of
-from workflows.queue_watch import QueueWatch
 from workflows.scope import inside
 from workflows.steering import Steered
 from workflows.window import Window
@@ -83,8 +82,10 @@ class Run(AsksPeople, Steered):
         self.options = Options()
         self.pools: list[Pool] = []
         self.board = Board()
-        self.listing = Listing(self.status, self._listed)
-        self._queues = QueueWatch()
+        self.listing = Listing(self._word, self._listed)
+        self.unserved: frozenset[str] = frozenset()
+        """Queues that nobody serves, as far as the worker knows: nothing that the run does depends on it."""
+        self._queued: Counter[str] = Counter()
         self._models = ModelWaits()
         self._windows: defaultdict[str, Window] = defaultdict(lambda: Window(CALLS_IN_FLIGHT))
         self._in_flight = asyncio.Semaphore(CALLS_IN_FLIGHT)
@@ -169,7 +170,6 @@ class Run(AsksPeople, Steered):
         if self._changed is not None:
             raise ProgramChanged(self._changed)
         if doing.done():
-            await self.listing.settled()
             self.ledger.ended()
         if self.ledger.difference is not None:
             raise PathDiffers(self.ledger.difference)
@@ -239,7 +239,7 @@ class Run(AsksPeople, Steered):
 
     def _may_continue(self) -> bool:
         """Whether it is time to continue as new, and nothing is under way that would be lost."""
-        if self._under_way or self._queues.asks or not self.is_long() or not self.ledger.has_news:
+        if self._under_way or not self.is_long() or not self.ledger.has_news:
             return False
         if not self.people.can_be_carried:
             return False
@@ -273,8 +273,15 @@ class Run(AsksPeople, Steered):
     @workflow.query(description="How far the run is, who does what, what it has used, and what it waits for.")
     def progress(self) -> Progress:
         """Tell how far the run is."""
+        queued = self.board.queued(self._queued)
+        unserved = {queue: calls for queue, calls in queued.items() if calls and queue in self.unserved}
+        waits = list(dict.fromkeys([*(nobody_serves(*one) for one in unserved.items()), *self.waits()]))
+        moves = self._moves(self.board.calls_running - sum(unserved.values()))
         told = self.board.progress(
-            workflow.info().workflow_type, self.status(), self.waits(), {pool.role: len(pool) for pool in self.pools}
+            workflow.info().workflow_type,
+            self.board.status(waits, paused=self.paused, stuck=not moves),
+            waits,
+            {pool.role: len(pool) for pool in self.pools},
         )
         told.notes = [
             *self.worth_knowing(),
@@ -285,22 +292,22 @@ class Run(AsksPeople, Steered):
 
     def status(self) -> str:
         """Say in words how the run is."""
-        return self.board.status(self.waits(), paused=self.paused, stuck=not self._moves)
+        return self.board.status(self.waits(), paused=self.paused, stuck=not self._moves(self.board.calls_running))
 
-    @property
-    def _moves(self) -> bool:
-        """Whether something goes on while the run waits."""
-        return self._queues.moves and not self._models.hold_all
+    def _word(self) -> Word:
+        return cast("Word", self.status().partition(":")[0])
+
+    def _moves(self, calls: int) -> bool:
+        """Whether something goes on while the run waits.
+
+        Args:
+            calls: Those under way that somebody may be working on.
+        """
+        return calls > 0 and not self._models.hold_all
 
     def waits(self) -> list[str]:
-        """Say what the run waits for."""
-        waits = [
-            *self.held_because(),
-            *self._queues.waits(),
-            *self._models.waits(),
-            *self.board.parts_wait_for(),
-            *self.people.waits(),
-        ]
+        """Say what the run waits for, as far as it knows itself."""
+        waits = [*self.held_because(), *self._models.waits(), *self.board.parts_wait_for(), *self.people.waits()]
         return list(dict.fromkeys(waits))
 
     @contextmanager
@@ -320,7 +327,7 @@ class Run(AsksPeople, Steered):
         usage = self.board.usage()
         return Listed(
             choreography=workflow.info().workflow_type,
-            status=self.status(),
+            status=self._word(),
             roles=[pool.role for pool in self.pools],
             cost_usd=usage.cost_usd,
             tokens=tokens_of(usage),
@@ -346,7 +353,7 @@ class Run(AsksPeople, Steered):
             await self.admit(work.method)
             now = workflow.now()
             number = self.board.call_begins(work, now)
-            self._queues.begins(queue, number, now)
+            self._queued[queue] += 1
             call = InFlight()
             try:
                 yield call
@@ -360,7 +367,7 @@ class Run(AsksPeople, Steered):
         done, now = call.outcome == "done", workflow.now()
         if done:
             self._windows[queue].observe(call.receipt.waited_s, call.receipt.took_s, now.timestamp())
-        self._queues.ends(queue, number, now, answered=done)
+        self._queued[queue] -= 1
         self._models.ends(work.step, answered=done)
         self.board.call_ends(number, call.outcome)
         self.board.used(work.role, call.receipt.usage)
@@ -421,6 +428,14 @@ class Run(AsksPeople, Steered):
                 return
             with inside(None):
                 await workflow.sleep(0.01)
+
+
+def nobody_serves(queue: str, calls: int) -> str:
+    """Say that calls wait in a queue in vain, and what to do."""
+    return (
+        f"nobody serves the task queue {queue}: {calls} calls wait in it. "
+        f"Start a worker for it: python worker.py --serve {queue}"
+    )
 
 
 def current_board() -> Board:

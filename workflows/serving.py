@@ -17,14 +17,16 @@ from temporalio.service import RPCError
 from temporalio.worker import PollerBehaviorAutoscaling, Replayer, Worker
 
 from activities.activity import Activity, activity_for
-from activities.agent import methods_of
-from activities.attributes import known_attributes
+from activities.agent import Agent, methods_of
+from activities.attributes import build_id
 from activities.cleanup import Cleanup
 from activities.contract import CHOREOGRAPHY_QUEUE, method_name
 from activities.converter import data_converter
 from activities.errors import AgentError, place_of
+from activities.method import Method
 from activities.pages import PagesCodec, keep_page
-from activities.queues import breathe, unserved_queues
+from activities.person import Person
+from activities.queues import breathe
 from workflows.choreography import Choreography
 from workflows.conversation import Conversation
 from workflows.details import DetailsWhenAsked
@@ -32,6 +34,7 @@ from workflows.discovery import Offer, discover, own_modules
 from workflows.errors import ChoreographyError, tell
 from workflows.outside import FAILS_A_WORKFLOW, Guarded
 from workflows.pages import LedgerPages
+from workflows.queue_watch import QueueWatch
 from workflows.sandbox import sandbox
 from workflows.shard import Shard
 
@@ -143,15 +146,20 @@ def _cause_of(error: RuntimeError) -> str:
     return told[-1] if told else str(error).splitlines()[0]
 
 
-def workers(client: Client, settings: Settings) -> list[Worker]:
+def workers(client: Client, settings: Settings, known: Sequence[str] = ()) -> list[Worker]:
     """Make the workers that serve what the settings name.
+
+    Args:
+        client: What `connect` gives.
+        settings: What to serve.
+        known: The search attributes that the server knows; runs set no others.
 
     Raises:
         SettingsInvalid: A choreography's module can't be loaded for its runs; says where and why.
     """
     made = [_activity_worker(client, queue, activities, settings) for queue, activities in settings.queues.items()]
     if settings.choreographies:
-        made.append(_choreography_worker(client, settings))
+        made.append(_choreography_worker(client, settings, known))
     return made
 
 
@@ -187,24 +195,25 @@ def _activity_worker(client: Client, queue: str, activities: Sequence[Activity],
     )
 
 
-def _choreography_worker(client: Client, settings: Settings) -> Worker:
+def _choreography_worker(client: Client, settings: Settings, known: Sequence[str]) -> Worker:
     cleanup = Cleanup(client)
+    called = {q: names for q, names in _called(settings.choreographies).items() if q not in settings.queues}
+    queues = QueueWatch(client, CHOREOGRAPHY_QUEUE, called)
     try:
         return Worker(
             client,
             task_queue=CHOREOGRAPHY_QUEUE,
             workflows=[*(made.workflow for made in settings.choreographies), *_OWN_WORKFLOWS],
-            activities=[
-                unserved_queues(client),
-                known_attributes(client),
-                breathe,
-                keep_page(client),
-            ],
+            activities=[breathe, keep_page(client)],
+            build_id=build_id(known),
             no_remote_activities=True,
             workflow_runner=sandbox(settings.choreographies, cleanup.a_run_ends),
-            interceptors=[Guarded(), DetailsWhenAsked()],
+            interceptors=[Guarded(), queues, DetailsWhenAsked()],
             workflow_failure_exception_types=FAILS_A_WORKFLOW,
-            plugins=[SimplePlugin("choreography.cleanup", run_context=cleanup.running)],
+            plugins=[
+                SimplePlugin("choreography.cleanup", run_context=cleanup.running),
+                SimplePlugin("choreography.queues", run_context=queues.running),
+            ],
             # The tasks of a worker that was killed wait for this long before another one gets them.
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
             graceful_shutdown_timeout=timedelta(seconds=settings.grace),
@@ -231,10 +240,9 @@ def _discover(modules: Sequence[str]) -> Offer:
 def _queues(offer: Offer) -> dict[str, list[Activity]]:
     """Return the activities of every queue: one of its own for each prompt and task, one per class for its tools."""
     queues: dict[str, list[Activity]] = {}
-    for name, agent in offer.agents.items():
+    for agent in offer.agents.values():
         for method in methods_of(agent).values():
-            queue = name if method.kind == "tool" else method_name(name, method.name)
-            queues.setdefault(queue, []).append(activity_for(agent, method))
+            queues.setdefault(_queue_of(agent, method), []).append(activity_for(agent, method))
     if offer.choreographies:
         queues[CHOREOGRAPHY_QUEUE] = []
     return queues
@@ -248,6 +256,20 @@ def _ask_models(offer: Offer) -> list[str]:
         if any(method.kind == "prompt" for method in methods_of(agent).values())
         for queue in (name, *(method_name(name, method) for method in methods_of(agent)))
     ]
+
+
+def _called(choreographies: Sequence[Choreography[..., Any]]) -> dict[str, list[str]]:
+    """Return the queues of all that choreographies may call, with the methods in each."""
+    agents = {agent: None for one in choreographies for agent in one.roles.values() if not issubclass(agent, Person)}
+    queues: dict[str, list[str]] = {}
+    for agent in agents:
+        for method in methods_of(agent).values():
+            queues.setdefault(_queue_of(agent, method), []).append(method_name(agent.__name__, method.name))
+    return queues
+
+
+def _queue_of(agent: type[Agent], method: Method[..., Any]) -> str:
+    return agent.__name__ if method.kind == "tool" else method_name(agent.__name__, method.name)
 
 
 def _chosen(names: Sequence[str], queues: Mapping[str, object]) -> list[str]:

@@ -132,7 +132,7 @@ class Shard(Run):
         await self._run_of_this().signal("shard_reports", args=self._how_far(self.steering.purse))
 
     def _how_far(self, purse: Purse) -> list[Any]:
-        return [self._order.scatter, self._order.step, self.board.report(self.waits()), purse]
+        return [self._order.scatter, self._order.step, self.board.report(self.waits(), self._queued), purse]
 
     def held_because(self) -> list[str]:
         """Say nothing of it: the run does."""

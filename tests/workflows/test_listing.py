@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import timedelta
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -12,7 +14,6 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 
 import workflows.listing
-import workflows.queue_watch
 from activities import Agent, task
 from activities.contract import SEARCH_ATTRIBUTES, Usage
 from activities.converter import data_converter
@@ -20,7 +21,8 @@ from activities.record import current_progress
 from console.dev_server import DevServer
 from tests.conftest import Runs
 from tests.system.processes import temporal
-from tests.workflows.histories import Handle, count, message_of
+from tests.workflows.council import decide_once
+from tests.workflows.histories import Handle, count, events, message_of
 from workflows import choreography, scatter
 
 
@@ -38,24 +40,10 @@ class Spender(Agent):
         return usd
 
 
-class Nobody(Agent):
-    """Is not there."""
-
-    @task
-    async def come(self) -> None:
-        """Come."""
-
-
 @choreography(spender=2)
 async def spend_all(sums: list[float], spender: Spender) -> int:
     """Spend sums of money."""
     return len(await scatter(sums, spender, lambda s, usd: s.spend(usd), on_error="collect"))
-
-
-@choreography
-async def wait_for_nobody(nobody: Nobody) -> None:
-    """Wait."""
-    await nobody.come()
 
 
 SERVED = ("choreography", "Spender")
@@ -113,23 +101,82 @@ async def test_the_temporal_program_finds_runs_by_what_they_cost(runs_there: Run
     assert cheap.id in await found("RunStatus = 'done' AND Choreography = 'spend_all' AND Tokens = 100")
 
 
-async def test_a_run_that_waits_is_listed_so_after_a_while_although_nothing_happens(
+async def status_of(run: Handle, *words: str) -> str:
+    """Return the run's status in the list, as soon as it is one of these."""
+    async with asyncio.timeout(20):
+        while (status := (await attributes(run)).get("RunStatus", "")) not in words:
+            await asyncio.sleep(0.05)
+    return str(status)
+
+
+async def test_a_run_that_waits_for_a_person_or_for_money_is_listed_so_in_a_word(runs_there: Runs) -> None:
+    async with runs_there.serving(__name__, serve=SERVED), runs_there.serving("tests.workflows.council"):
+        asking = await runs_there.start(decide_once, {"title": "Roses", "pages": 12})
+        poor = await runs_there.start(spend_all, [0.5, 0.5, 0.5], {"budget": {"usd": 0.6}})
+        paused = await runs_there.start(decide_once, {"title": "Roses", "pages": 12})
+        await paused.execute_update("pause")
+        assert await status_of(asking, "waits") == await status_of(poor, "waits") == "waits"
+        assert await status_of(paused, "paused") == "paused"
+        assert (await poor.query("progress"))["status"].startswith("waits: budget: ")
+        await poor.execute_update("set_budget", {"usd": 9})
+        await poor.result()
+        assert await status_of(poor, "done") == "done"
+        for run in (asking, poor, paused):
+            assert await count(run, EventType.EVENT_TYPE_TIMER_STARTED) == 0
+        await paused.execute_update("resume")
+        assert await status_of(paused, "waits") == "waits"
+
+
+async def test_a_run_that_begins_to_wait_ever_again_tells_it_a_few_times_at_once_and_then_later(
     runs_there: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workflows.queue_watch, "QUIET_S", 0.1)
-    monkeypatch.setattr(workflows.listing, "LEAST_REST", timedelta(seconds=0.5))
-    async with runs_there.serving(__name__, serve=("choreography",)):
-        run = await runs_there.start(wait_for_nobody)
+    monkeypatch.setattr(workflows.listing, "AT_ONCE", 4)
+    async with runs_there.serving("tests.workflows.council"):
+        run = await runs_there.start(decide_once, {"title": "Roses", "pages": 12})
+        await status_of(run, "waits")
+        for _ in range(5):
+            await run.execute_update("pause")
+            await asyncio.sleep(0.1)
+            await run.execute_update("resume")
+            await asyncio.sleep(0.1)
+    assert await count(run, EventType.EVENT_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES) == 5
+    assert await count(run, EventType.EVENT_TYPE_TIMER_STARTED) == 1
+
+
+async def test_the_readmes_queries_find_what_they_are_for(runs_there: Runs, knowing: DevServer) -> None:
+    async with runs_there.serving(__name__, serve=SERVED), runs_there.serving("tests.workflows.council"):
+        waiting = await runs_there.start(decide_once, {"title": "Roses", "pages": 12})
+        dear = await runs_there.start(spend_all, [9.0, 9.0], {"budget": {"usd": 9.5}})
+        await status_of(waiting, "waits")
+        await status_of(dear, "waits")
+
+        async def found(query: str) -> set[str]:
+            _, said = await temporal(knowing.address, "workflow", "list", "--query", query, "--output", "json")
+            return {one["execution"]["workflowId"] for one in json.loads(said) or ()}
+
+        queries = readme_queries()
+        assert len(queries) >= 2
         async with asyncio.timeout(20):
-            while not (status := (await attributes(run)).get("RunStatus", "")).startswith("waits"):
+            while not {waiting.id, dear.id} <= await found("RunStatus = 'waits'"):  # the list is a moment late
                 await asyncio.sleep(0.1)
-    assert status == "waits: nobody serves the task queue Nobody.come: 1 calls wait in it"
+        for query in queries:
+            assert await found(query) >= {dear.id}, query
+        [only_runs] = [query for query in queries if "IS NOT NULL" in query]
+        listed = await found(only_runs)
+        assert {waiting.id, dear.id} <= listed
+        assert not [id for id in listed if "/" in id]
+
+
+def readme_queries() -> list[str]:
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    found = re.findall(r"temporal workflow list --query '([^']+)'", text)
+    return [query for query in found if "Tags" not in query]
 
 
 async def test_a_long_run_tells_now_and_then_what_it_has_used_so_far(
     runs_there: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workflows.listing, "LEAST_REST", timedelta(0))
+    monkeypatch.setattr(workflows.listing, "LEAST_REST", timedelta(milliseconds=10))
     async with runs_there.serving(__name__, serve=SERVED):
         run = await runs_there.start(spend_all, [0.5] * 300)
         seen: set[float] = set()
@@ -173,6 +220,28 @@ async def test_an_attribute_of_another_type_is_left_alone() -> None:
             run = await runs.start(spend_all, [4.0])
             await run.result()
         assert await attributes(run) == {"Tokens": 100}
+
+
+async def test_a_run_replays_on_a_worker_that_knows_other_attributes(runs_there: Runs, runs: Runs) -> None:
+    from workflows.serving import replayer
+
+    async with runs_there.serving(__name__, serve=SERVED):
+        knowing = await runs_there.start(spend_all, [4.0])
+        await knowing.result()
+    async with runs.serving(__name__, serve=SERVED):
+        ignorant = await runs.start(spend_all, [4.0])
+        await ignorant.result()
+    for run in (knowing, ignorant):
+        await replayer(spend_all).replay_workflow(await run.fetch_history())
+
+
+async def test_an_ordinary_run_has_two_events_for_the_list_and_none_besides(runs_there: Runs) -> None:
+    async with runs_there.serving(__name__, serve=SERVED):
+        run = await runs_there.start(spend_all, [1.0, 1.0, 1.0])
+        await run.result()
+    kinds = {event.event_type for event in await events(run)}
+    assert await count(run, EventType.EVENT_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES) == 2
+    assert kinds.isdisjoint({EventType.EVENT_TYPE_MARKER_RECORDED, EventType.EVENT_TYPE_TIMER_STARTED})
 
 
 async def test_a_run_that_fails_at_once_fails_well(runs_there: Runs) -> None:

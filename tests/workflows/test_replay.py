@@ -4,15 +4,13 @@ import asyncio
 from typing import Any
 
 import pytest
-from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowFailureError
 from temporalio.workflow import NondeterminismError
 
-import workflows.queue_watch
 from tests.conftest import Runs
 from tests.workflows import changed
 from tests.workflows.crew import Worker, diary
-from tests.workflows.histories import Handle, count
+from tests.workflows.histories import Handle
 from workflows import choreography, fan_out, instance, scatter
 from workflows.choreography import Choreography
 from workflows.serving import replayer
@@ -122,17 +120,6 @@ async def test_a_run_that_was_cancelled_replays(runs: Runs) -> None:
     await run.cancel()
     with pytest.raises(WorkflowFailureError):
         await run.result()
-    await replay(run, wait)
-
-
-async def test_a_run_that_asked_who_serves_its_queues_replays(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workflows.queue_watch, "QUIET_S", 0.1)
-    run = await runs.start(wait, ["a", "b", "c", "d"])
-    async with asyncio.timeout(20):
-        while await count(run, EventType.EVENT_TYPE_MARKER_RECORDED) < 2:  # the first asks for search attributes
-            await asyncio.sleep(0.02)
-    diary.gate(run.id).set()
-    await run.result()
     await replay(run, wait)
 
 

@@ -13,7 +13,7 @@ import workflows.queue_watch
 from activities import Agent, task
 from tests.conftest import Runs
 from tests.workflows.crew import Worker, diary
-from tests.workflows.histories import Handle, count, events
+from tests.workflows.histories import Handle, events
 from workflows import choreography, scatter
 from workflows.run import CALLS_IN_FLIGHT
 
@@ -87,8 +87,8 @@ async def test_a_run_has_only_so_many_calls_in_the_queues_at_a_time(runs: Runs) 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs that ask at once whether somebody serves a quiet queue."""
-    monkeypatch.setattr(workflows.queue_watch, "QUIET_S", 0.1)
+    """Workers that look ever again whether somebody serves the queues of their runs."""
+    monkeypatch.setattr(workflows.queue_watch, "LOOK_EVERY_S", 0.1)
 
 
 class Outsider(Agent):
@@ -136,8 +136,8 @@ ADVICE = (
 )
 
 
-async def test_a_queue_that_nobody_serves_is_asked_about_within_a_minute() -> None:
-    assert workflows.queue_watch.QUIET_S < 60
+async def test_a_queue_that_nobody_serves_is_looked_at_within_a_minute() -> None:
+    assert workflows.queue_watch.LOOK_EVERY_S < 60
 
 
 @pytest.mark.usefixtures("impatient")
@@ -150,7 +150,9 @@ async def test_a_queue_that_nobody_serves_is_reported_until_somebody_does(
             progress = await until(run, lambda progress: progress["waits_for"])
         assert progress["waits_for"] == [ADVICE]
         assert progress["status"] == "waits: nobody serves the task queue Outsider.come_late: 4 calls wait in it"
-        assert ADVICE in caplog.text
+        async with asyncio.timeout(20):
+            while ADVICE not in caplog.text:
+                await asyncio.sleep(0.05)
         assert ADVICE in await details(run)
         async with runs.serving(__name__, serve=("Outsider.come_late",)):
             assert await run.result() == [0, 1, 2, 3]
@@ -181,9 +183,8 @@ async def test_a_queue_is_reported_also_while_the_run_trusts_another_one(runs: R
 async def test_a_call_that_is_only_slow_is_not_reported(runs: Runs, caplog: pytest.LogCaptureFixture) -> None:
     async with runs.serving(__name__, serve=EVERYBODY):
         run = await runs.start(work_then_wait, ["slow"])
-        async with asyncio.timeout(20):
-            while await count(run, EventType.EVENT_TYPE_MARKER_RECORDED) < 2:  # the second asks who serves the queue
-                await asyncio.sleep(0.02)
+        await diary.wait_for(run.id, "begin", 1)
+        await asyncio.sleep(1)
         progress = await run.query("progress")
         diary.gate(run.id).set()
         await run.result()
@@ -191,11 +192,10 @@ async def test_a_call_that_is_only_slow_is_not_reported(runs: Runs, caplog: pyte
     assert "nobody serves" not in caplog.text
 
 
-async def test_watching_the_queues_adds_one_event_to_the_history_of_a_quick_run(runs: Runs) -> None:
+async def test_watching_the_queues_adds_no_event_to_the_history_of_a_run(runs: Runs) -> None:
     async with runs.serving(__name__, serve=EVERYBODY):
         run = await runs.start(double_all, list(range(40)))
         await run.result()
     kinds = [event.event_type for event in await events(run)]
-    assert kinds.count(EventType.EVENT_TYPE_TIMER_STARTED) == 1
-    assert EventType.EVENT_TYPE_TIMER_FIRED not in kinds
-    assert kinds.count(EventType.EVENT_TYPE_MARKER_RECORDED) == 1  # which search attributes the server knows
+    assert EventType.EVENT_TYPE_TIMER_STARTED not in kinds
+    assert EventType.EVENT_TYPE_MARKER_RECORDED not in kinds
