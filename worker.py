@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="MODULE",
-        help="serve the agents and choreographies of this module too (my_team for my_team.py); repeatable",
+        help="serve the agents and choreographies of this module too: my_team, or the path of its file; repeatable",
     )
     made.add_argument("--bare", action="store_true", help="serve only what --module names, not the project's own")
     made.add_argument(

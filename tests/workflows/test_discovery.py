@@ -10,6 +10,7 @@ import pytest
 
 from activities.errors import DeclarationError
 from workflows.discovery import DiscoveryError, discover, own_modules
+from workflows.serving import Settings, SettingsInvalid
 
 Write = Callable[[str, str], str]
 
@@ -108,6 +109,94 @@ def test_a_module_in_a_folder_may_be_named_as_a_file(write: Write, tmp_path: Pat
     (tmp_path / "teams").mkdir()
     (tmp_path / f"{module}.py").rename(tmp_path / "teams" / f"{module}.py")
     assert list(discover([f"teams/{module}.py"]).agents) == ["Cook", "Waiter"]
+
+
+@pytest.mark.parametrize("folder", ["elsewhere", "folder with spaces", "01", "a-b", "ünï"])
+@pytest.mark.parametrize("absolute", [True, False], ids=["absolute", "relative"])
+def test_a_module_may_be_named_by_its_path_wherever_it_is(
+    write: Write, tmp_path: Path, folder: str, absolute: bool
+) -> None:
+    module = write("team", TEAM)
+    place = tmp_path.parent / f"{tmp_path.name} beside" / folder
+    place.mkdir(parents=True)
+    file = (tmp_path / f"{module}.py").rename(place / f"{module}.py")
+    name = str(file) if absolute else f"../{tmp_path.name} beside/{folder}/{module}.py"
+    assert list(discover([name]).agents) == ["Cook", "Waiter"]
+
+
+def test_an_absolute_path_into_the_current_folder_is_the_module_that_its_name_is(write: Write, tmp_path: Path) -> None:
+    module = write("team", TEAM)
+    assert list(discover([module, f"{tmp_path}/{module}.py", f"./{module}"]).agents) == ["Cook", "Waiter"]
+
+
+@pytest.mark.parametrize("ending", ["", "/", "/__init__.py"])
+def test_a_package_may_be_named_by_its_folder(
+    write: Write, tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    module = write("team", TEAM)
+    (tmp_path / f"{module}_package").mkdir()
+    (tmp_path / f"{module}.py").rename(tmp_path / f"{module}_package" / "__init__.py")
+    assert list(discover([f"{module}_package{ending}"]).agents) == ["Cook", "Waiter"]
+
+
+def test_a_module_in_a_package_elsewhere_is_imported_as_a_part_of_it(write: Write, tmp_path: Path) -> None:
+    module = write("team", TEAM)
+    package = tmp_path.parent / f"{tmp_path.name} beside" / f"{module}_package"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (tmp_path / f"{module}.py").rename(package / "base.py")
+    (package / "team.py").write_text("from .base import Cook, dine\n")
+    assert list(discover([f"{package}/team.py"]).agents) == ["Cook", "Waiter"]
+
+
+def test_a_folder_that_is_no_package_is_an_error_that_names_its_modules(write: Write, tmp_path: Path) -> None:
+    module = write("team", TEAM)
+    (tmp_path / "teams").mkdir()
+    (tmp_path / f"{module}.py").rename(tmp_path / "teams" / "one.py")
+    with pytest.raises(DiscoveryError, match=r"without __init__\.py; name its modules, .*: teams/one\.py"):
+        discover(["teams"])
+
+
+@pytest.mark.parametrize(
+    ("name", "mended"),
+    [("01_team", "team_01"), ("my-team", "my_team"), ("my team", "my_team"), ("class", "class"), ("2", "2")],
+)
+@pytest.mark.parametrize("ending", ["", ".py"])
+def test_a_file_that_has_no_name_for_python_is_an_error_that_proposes_one(
+    write: Write, tmp_path: Path, name: str, mended: str, ending: str
+) -> None:
+    (tmp_path / f"{write('team', TEAM)}.py").rename(tmp_path / f"{name}.py")
+    with pytest.raises(DiscoveryError, match=rf"'{name}' is no name that Python can import; rename it, to {mended}"):
+        discover([f"{name}{ending}"])
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a..b", "a.", ".a"])
+def test_what_is_no_module_is_an_error(write: Write, name: str) -> None:
+    with pytest.raises(DiscoveryError):
+        discover([name])
+
+
+@pytest.mark.parametrize("name", ["statistics", "queue", "sys", "zipapp", "temporalio", "activities"])
+@pytest.mark.parametrize("ending", ["", ".py"])
+def test_a_file_with_the_name_of_a_module_that_others_use_is_refused(
+    write: Write, tmp_path: Path, name: str, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / f"{write('team', TEAM)}.py").rename(tmp_path / f"{name}.py")
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    with pytest.raises(DiscoveryError, match=r"has the name of .*; rename it"):
+        discover([f"{name}{ending}"])
+
+
+def test_a_file_that_is_not_there_is_an_error_that_says_where_it_was_looked_for(write: Write, tmp_path: Path) -> None:
+    with pytest.raises(DiscoveryError, match=rf"there is neither a file nor a folder {tmp_path}/teams/absent\.py"):
+        discover(["teams/absent.py"])
+
+
+def test_a_syntax_error_in_a_module_names_its_line(write: Write) -> None:
+    module = write("team", "def broken(:\n    pass\n")
+    with pytest.raises(SettingsInvalid, match=rf"can't be imported: SyntaxError: .*\({module}\.py, line 1\)"):
+        Settings.read(modules=[f"{module}.py"], bare=True)
 
 
 def test_a_module_that_there_is_not_is_an_error_that_says_where_it_was_looked_for(tmp_path: Path, write: Write) -> None:
