@@ -59,7 +59,8 @@ async def test_the_child_workflows_of_a_run_are_paused_with_it(runs: Runs, monke
     run = await runs.start(wait_for_each, list("abcdefgh"))
     await diary.wait_for(run.id, "begin", 3)
     await run.execute_update("pause")
-    child = runs.client.get_workflow_handle(f"{run.id}/1.1-8")
+    [shard] = (await run.describe()).raw_description.pending_children
+    child = runs.client.get_workflow_handle(shard.workflow_id)
     async with asyncio.timeout(20):
         while (await child.query("progress"))["status"] != "paused":
             await asyncio.sleep(0.02)
