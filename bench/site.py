@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,7 +30,7 @@ from temporalio.client import Client
 from activities.contract import CHOREOGRAPHY_QUEUE
 from activities.converter import data_converter
 from console import guarded
-from console.dev_server import DevServer
+from console.dev_server import HOST, DevServer
 from workflows.choreography import Choreography
 
 ROOT = Path(__file__).parent.parent
@@ -53,6 +57,27 @@ class Ran:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Requests:
+    """What a worker has asked of the server.
+
+    Attributes:
+        address: Where the worker tells it.
+    """
+
+    address: str
+
+    def counts(self) -> Counter[str]:
+        """Return how often it has made each kind of request so far."""
+        with urllib.request.urlopen(f"http://{self.address}/metrics") as answer:
+            told = answer.read().decode()
+        found = re.findall(r'^temporal_request(?:_total)?\{[^}]*operation="(\w+)"[^}]*\} (\d+)', told, re.MULTILINE)
+        counts: Counter[str] = Counter()
+        for operation, number in found:
+            counts[operation] += int(number)
+        return counts
+
+
 class Site:
     """A server, a client of it, and the processes that were started there."""
 
@@ -65,6 +90,14 @@ class Site:
     async def worker(self, *options: str, **environment: str) -> subprocess.Popen[bytes]:
         """Start a worker of `bench.team`, and wait until it serves."""
         return await self.program(*TEAM, *options, **environment)
+
+    async def counted_worker(self, **environment: str) -> Requests:
+        """Start a worker whose requests to the server are counted, and wait until it serves."""
+        with socket.socket() as probe:
+            probe.bind((HOST, 0))
+            address = f"{HOST}:{probe.getsockname()[1]}"
+        await self.program("-m", "bench.counted", address, **environment)
+        return Requests(address)
 
     async def program(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
         """Start a Python program that serves, and wait until it says so."""

@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from activities import Agent, prompt, task
+from activities import Agent, prompt, task, tool
 from workflows import choreography, scatter
 
 
@@ -49,6 +49,38 @@ class Thinker(Hand):
     @prompt(memory=False)
     async def think(self, number: int) -> str:
         """Think about {number}."""
+
+
+class Mind(Agent):
+    """You use your tool, then you answer."""
+
+    model = "openai/loopback"
+    api_base = os.environ.get("LOOPBACK")
+
+    @tool
+    def look(self, at: str) -> str:
+        """Look at something."""
+        return f"{at} is there"
+
+    @prompt
+    async def think(self, number: int) -> str:
+        """Think about {number}."""
+
+    @prompt(memory=False)
+    async def glance(self, number: int) -> str:
+        """Think about {number}."""
+
+
+@choreography
+async def think_in_turn(count: int, mind: Mind) -> list[str]:
+    """Make one call after the other, each of which is remembered."""
+    return [await mind.think(number) for number in range(count)]
+
+
+@choreography
+async def glance_in_turn(count: int, mind: Mind) -> list[str]:
+    """Make the same calls without memory."""
+    return [await mind.glance(number) for number in range(count)]
 
 
 @choreography

@@ -27,6 +27,7 @@ from activities.method import Method
 from activities.pages import PagesCodec, keep_page
 from activities.person import Person
 from activities.queues import breathe
+from workflows.batching import Batching
 from workflows.choreography import Choreography
 from workflows.conversation import Conversation
 from workflows.details import DetailsWhenAsked
@@ -208,6 +209,7 @@ def _choreography_worker(client: Client, settings: Settings, known: Sequence[str
             build_id=build_id(known),
             no_remote_activities=True,
             workflow_runner=sandbox(settings.choreographies, cleanup.a_run_ends),
+            unsandboxed_workflow_runner=Batching(),
             interceptors=[Guarded(), queues, DetailsWhenAsked()],
             workflow_failure_exception_types=FAILS_A_WORKFLOW,
             plugins=[

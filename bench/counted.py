@@ -1,0 +1,30 @@
+"""A worker of `bench.team` that tells how often it has asked what of the server.
+
+python -m bench.counted 127.0.0.1:9000
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+
+from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
+
+from activities.model import load
+from worker import run_until
+from workflows.serving import Settings, connect, workers
+
+
+async def serve() -> int:
+    """Serve until killed."""
+    client = await connect()
+    return await run_until(asyncio.Event(), client, workers(client, Settings.read(modules=["bench.team"], bare=True)))
+
+
+if __name__ == "__main__":
+    Runtime.set_default(Runtime(telemetry=TelemetryConfig(metrics=PrometheusConfig(bind_address=sys.argv[1]))))
+    load()
+    code = asyncio.run(serve())
+    sys.stdout.flush()
+    os._exit(code)
