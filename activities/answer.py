@@ -20,18 +20,18 @@ from activities.approval import Approvals, AtTheTerminal, ask_at_terminal
 from activities.call import current_call
 from activities.compaction import Window, compact
 from activities.contract import Approval, clip, explain, method_name
-from activities.errors import AnswerInvalid, ContextTooLong, TurnLimit
+from activities.errors import AnswerInvalid, ContextTooLong, NobodyToAsk, TurnLimit
 from activities.memory import InThisProcess, Memory, Nothing, Recalled, leave_to_be_read
 from activities.method import Method
 from activities.person import Person
 from activities.progress import Progress
 from activities.record import Record, current_record, inside_tool, working
 from activities.schema import ANSWER_TOOL
-from activities.state import differs, restore_state, saved_state
+from activities.state import differs, saved_state
 from activities.template import render
 from activities.toolbox import Toolbox
 from activities.transcript import Entry, Message, Transcript
-from activities.washing import name_of, words_of
+from activities.washing import name_of, washed, words_of
 
 
 async def answer_in_process(agent: Agent, method: Method[..., Any], arguments: dict[str, Any]) -> Any:
@@ -41,6 +41,12 @@ async def answer_in_process(agent: Agent, method: Method[..., Any], arguments: d
     afresh, as its messages can't stand between a tool call and its result. It is recorded with that one's.
     """
     if isinstance(agent, Person):
+        if (call := current_call()) is not None:
+            person = type(agent).__name__
+            raise NobodyToAsk(
+                f"{call.method} ({call.instance}) asks {person}.{method.name}: a person is asked by the choreography, "
+                f"whose calls can wait. Give it a role `{person.lower()}: {person}`, and hand the answer on."
+            )
         return ask_at_terminal(render(method.docstring, arguments), method.answer.adapter)
     if (outer := current_record()) is not None:
         asking = _answer_inside(outer, agent, method, arguments)
@@ -101,7 +107,7 @@ class TurnLoop:
         self.memory = memory
         self.record = record
         self.approvals = approvals or AtTheTerminal()
-        self.request: Message = {"role": "user", "content": render(method.docstring, arguments)}
+        self.request: Message = {"role": "user", "content": washed(render(method.docstring, arguments))}
         self.toolbox = Toolbox(agent)
         self.model = vars(agent).get("model") or method.options.model or agent.model or model.default_model()
         self.history = Transcript()
@@ -148,7 +154,7 @@ class TurnLoop:
         recalled = await self._recalled_once()
         self.history = recalled.transcript
         self._state_before = recalled.state
-        restore_state(self.agent, recalled.state if self.progress.state is None else self.progress.state)
+        self._here.take_up_state(self.agent, recalled.state)
         if recalled.committed is None:
             return False
         entries = [entry for entry in recalled.committed[1:] if entry.get("note") != "inner"]
@@ -312,7 +318,7 @@ class TurnLoop:
         if done:
             name = call["function"]["name"]
             self.progress.tools_done = list(dict.fromkeys([*self.progress.tools_done, name]))
-        self.progress.state = saved_state(self.agent)
+        self._here.keep_state(self.agent)
         self._answer_call(call, result)
 
     def _answer_call(self, call: Message, result: str) -> None:

@@ -45,6 +45,8 @@ class Progress(BaseModel):
     """How many attempts ended in an error; a worker's death is none."""
     state: Any = None
     """The agent's state after the last tool; None if it declares none."""
+    state_number: int = 0
+    """Which state this is, of those that prompts inside the call have left."""
     inner: dict[str, InnerProgress] = {}
     """Prompts that were asked inside, by names that say where and what."""
 

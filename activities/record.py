@@ -13,15 +13,20 @@ from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from activities.agent import Agent
 from activities.call import asking_inside
 from activities.contract import Usage, digest_of
 from activities.errors import AgentError, was_cancelled
 from activities.progress import InnerProgress, Progress
+from activities.state import restore_state, saved_state
 from activities.user_code import raised_by
-from activities.washing import name_of, words_of
+from activities.washing import name_of, washed, words_of
 
 SETTLE_S = 30.0
 """Seconds in which prompts may end their turn that are still being asked when the code that asked them has ended."""
+
+_STATE_NUMBER = "_state_number"
+"""Where an agent has the number of the state that it was given, or that was written down of it, last."""
 
 
 class Record:
@@ -89,8 +94,8 @@ class Record:
             raise AgentError(
                 f"{method} was asked when the call had ended that it belongs to. Await it inside the call."
             )
-        tool_call = _tool_call.get()
-        same = f"{method}.{digest_of(f'{whom} {asked}')}"
+        asked, tool_call = washed(asked), _tool_call.get()
+        same = f"{method}.{digest_of(washed(f'{whom} {asked}'))}"
         where = f"{tool_call}/{same}" if tool_call else same
         name = f"{where}.{self._seen[where]}"
         number, self._seen[where] = self._seen[where], self._seen[where] + 1
@@ -104,6 +109,25 @@ class Record:
                 known.error = f"{name_of(raised_by(error))}: {words_of(raised_by(error))}"
                 raise
         known.done = True
+
+    def keep_state(self, agent: Agent) -> None:
+        """Write down the state that an agent has after a tool."""
+        self.progress.state = saved_state(agent)
+        if self._outer is not None and self.progress.state is not None:
+            self._call.progress.state_number += 1
+            self.progress.state_number = vars(agent)[_STATE_NUMBER] = self._call.progress.state_number
+
+    def take_up_state(self, agent: Agent, remembered: Any) -> None:
+        """Give an agent the state that an earlier attempt has written down here, or else what is remembered.
+
+        Prompts that are asked at once share the state of the agent that asks them: an older one never replaces a newer.
+        """
+        if self.progress.state is None:
+            restore_state(agent, remembered)
+        elif self.progress.state_number >= vars(agent).get(_STATE_NUMBER, 0) or self._outer is None:
+            restore_state(agent, self.progress.state)
+            if self._outer is not None:
+                vars(agent)[_STATE_NUMBER] = self.progress.state_number
 
     async def settle(self) -> None:
         """Let prompts end their turn that are still being asked though nobody waits for them: it is paid for.

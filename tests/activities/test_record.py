@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from activities import Agent, prompt, task, tool
+from activities import Agent, Person, prompt, task, tool
 from activities.answer import TurnLoop
 from activities.call import CallContext, answering
 from activities.errors import AgentError, AnswerInvalid, ModelRefused, ModelUnavailable, NobodyToAsk
@@ -63,6 +63,14 @@ class Reader(Agent):
     @prompt
     async def read(self, letter: str) -> str:
         """Read {letter}."""
+
+
+class Owner(Person):
+    """Who pays for it."""
+
+    @prompt
+    async def agree(self) -> bool:
+        """Do you agree?"""
 
 
 class Notes(BaseModel):
@@ -176,6 +184,16 @@ class Writer(Agent):
         return "done"
 
     @task
+    async def post_half_a_character(self) -> str:
+        """Post what is no text."""
+        return await self.post.send("\ud83d")
+
+    @task
+    async def ask_the_owner(self) -> bool:
+        """Ask a person."""
+        return await Owner().agree()
+
+    @task
     async def too_late(self) -> None:
         """Have something drafted afterwards."""
 
@@ -263,7 +281,7 @@ class Attempt:
 def but_for_states(progress: Progress) -> Any:
     """Return progress without the states, which prompts that are asked at once share, in whatever order."""
     return {
-        **progress.model_dump(exclude={"state", "inner"}),
+        **progress.model_dump(exclude={"state", "state_number", "inner"}),
         "inner": {name: but_for_states(one) for name, one in progress.inner.items()},
     }
 
@@ -342,6 +360,37 @@ async def test_state_that_a_tool_inside_changed_is_there_when_its_answer_is_reco
 
     assert again.writer.state.seen == first.writer.state.seen == ["a", "b"]
     assert again.writer.ran == []
+
+
+@pytest.mark.parametrize("slow", ["a", "b"])
+async def test_state_that_prompts_at_once_share_is_the_newest_however_they_are_taken_up(
+    provider: Provider, slow: str
+) -> None:
+    for word in "ab":
+        note = Tools((ToolCall("note", {"word": word}, "n"),))
+        provider.on(f"Draft {word}", Slow(0.3, note) if word == slow else note, Text(f"{word} done"))
+    first = Attempt()
+    await first.run("two_at_once")
+    again = Attempt(first.recorded[-1])
+
+    await again.run("two_at_once")
+
+    assert again.writer.state.seen == first.writer.state.seen == sorted("ab", reverse=slow == "a")
+
+
+async def test_half_a_character_in_what_is_asked_inside_does_no_harm(provider: Provider) -> None:
+    provider.enqueue(Text("sent"))
+    attempt = Attempt()
+
+    assert await attempt.run("post_half_a_character") == "sent"
+
+    [inner] = attempt.progress.inner.values()
+    assert inner.asked == "Send \ufffd."
+
+
+async def test_a_person_that_is_asked_inside_a_call_is_refused_with_what_to_do(provider: Provider) -> None:
+    with pytest.raises(NobodyToAsk, match=r"asks Owner\.agree: a person is asked by the choreography"):
+        await Attempt().run("ask_the_owner")
 
 
 async def test_other_questions_than_before_are_asked_and_what_was_said_stays_recorded(
