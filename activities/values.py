@@ -51,11 +51,12 @@ class Outside(BaseModel, Generic[T]):
 class Values(Generic[T]):
     """Writes and reads the values of one declared type."""
 
-    def __init__(self, hint: Any, carrier: Any = Crossing) -> None:
+    def __init__(self, hint: Any, carrier: Any = Crossing, *, as_json: bool = False) -> None:
         """Prepare for a type.
 
         Args:
             hint: The type.
+            as_json: Whether whoever reads a value has only its JSON: that will do where the type is `Any`.
             carrier: A generic model with a field `value`; its configuration says how bytes and odd numbers are written.
 
         Raises:
@@ -66,7 +67,7 @@ class Values(Generic[T]):
             self._carrier.model_rebuild(raise_errors=True)
         self._hint = hint
         self._is_sure = is_sure(hint)
-        self._is_abstract = is_abstract(hint)
+        self._leeway = _Leeway(is_abstract(hint), as_json)
 
     def json_schema(self) -> dict[str, Any]:
         """Return the JSON schema of the type."""
@@ -127,7 +128,7 @@ class Values(Generic[T]):
         except Exception as error:  # a validator of the user's that fails
             raise NotKept(_unread(value, f"{name_of(error)}: {words_of(error, 500)}")) from None
         try:
-            found = _difference(value, arrived, self._is_abstract)
+            found = _difference(value, arrived, self._leeway)
         except RecursionError:
             raise NotKept("it is nested too deeply to be compared; make it flatter") from None
         if found is not None:
@@ -161,25 +162,47 @@ class _Difference(NamedTuple):
         )
 
 
+class _Leeway(NamedTuple):
+    """What may differ between what is sent and what arrives.
+
+    Attributes:
+        abstract: The kind of a container, as the declared type leaves it open, as `Sequence` does.
+        json: Anything that is JSON where it arrives, as whoever reads it has only that.
+    """
+
+    abstract: bool = False
+    json: bool = False
+
+
+_JSON = frozenset({str, int, float, bool, list, dict})
+
+
+def _is_lost(sent: Any, arrived: Any) -> bool:
+    return isinstance(sent, SECRETS) or (_is_record(sent) and type(arrived) is not dict)
+
+
 _PLAIN = frozenset({str, int, bool, type(None), bytes})
 
 _SEQUENCES = (list, tuple)
 _SETS = (set, frozenset)
 
 
-def _difference(sent: Any, arrived: Any, abstract: bool) -> _Difference | None:
+def _difference(sent: Any, arrived: Any, leeway: _Leeway) -> _Difference | None:
     """Return the first difference in types or contents.
 
     Args:
         sent: What is sent.
         arrived: What would arrive.
-        abstract: Whether the declared type leaves it open which container it is, as `Sequence` does.
+        leeway: What may differ.
     """
     kind = type(sent)
     if kind is int and type(arrived) is float:  # declared as a number with a fraction, and given without one
         return None if sent == arrived else _Difference((), sent, arrived)
-    if kind is not type(arrived) and not (abstract and _are_alike(sent, arrived)):
-        return _Difference((), sent, arrived)
+    if kind is not type(arrived):
+        if leeway.json and type(arrived) in _JSON and not _is_lost(sent, arrived):
+            return None
+        if not (leeway.abstract and _are_alike(sent, arrived)):
+            return _Difference((), sent, arrived)
     if kind in _PLAIN:
         return None if sent == arrived else _Difference((), sent, arrived)
     if kind is float:
@@ -187,27 +210,27 @@ def _difference(sent: Any, arrived: Any, abstract: bool) -> _Difference | None:
         return None if same else _Difference((), sent, arrived)
     # By their attributes, as isinstance is slow in a workflow's sandbox.
     if hasattr(kind, "__pydantic_fields__"):
-        return _in_model(sent, arrived, abstract)
+        return _in_model(sent, arrived, leeway)
     if hasattr(kind, "__dataclass_fields__"):
-        return _in_attributes(sent, arrived, kind.__dataclass_fields__, abstract)
+        return _in_attributes(sent, arrived, kind.__dataclass_fields__, leeway)
     if kind is list or isinstance(sent, _SEQUENCES):
-        return _in_sequence(sent, arrived, abstract)
+        return _in_sequence(sent, arrived, leeway)
     if kind is dict or isinstance(sent, Mapping):
-        return _in_mapping(sent, arrived, abstract)
+        return _in_mapping(sent, arrived, leeway)
     if isinstance(sent, _SETS):
         same = {(type(one), one) for one in sent} == {(type(one), one) for one in arrived}
         return None if same else _Difference((), sent, arrived)
-    return _in_others(sent, arrived, abstract)
+    return _in_others(sent, arrived, leeway)
 
 
 def _are_alike(sent: Any, arrived: Any) -> bool:
     return any(isinstance(sent, kinds) and isinstance(arrived, kinds) for kinds in (_SEQUENCES, _SETS, (Mapping,)))
 
 
-def _in_model(sent: BaseModel, arrived: BaseModel, abstract: bool) -> _Difference | None:
-    found = _in_attributes(sent, arrived, type(sent).model_fields, abstract)
+def _in_model(sent: BaseModel, arrived: BaseModel, leeway: _Leeway) -> _Difference | None:
+    found = _in_attributes(sent, arrived, type(sent).model_fields, leeway)
     if found is None and sent.__pydantic_extra__:
-        found = _in_mapping(sent.__pydantic_extra__, arrived.__pydantic_extra__ or {}, abstract)
+        found = _in_mapping(sent.__pydantic_extra__, arrived.__pydantic_extra__ or {}, leeway)
     if found is None and sent.__pydantic_private__:
         found = _in_private(sent.__pydantic_private__, arrived.__pydantic_private__ or {})
     return found
@@ -218,48 +241,50 @@ def _in_private(sent: Mapping[str, Any], arrived: Mapping[str, Any]) -> _Differe
         other = arrived.get(name)
         if _has_no_equals(type(value)):  # a lock, a client: nothing that could be sent
             continue
-        if _difference(value, other, False) is not None:
+        if _difference(value, other, _Leeway()) is not None:
             return _Difference((name,), value, other, "a private attribute is not sent: make it a field")
     return None
 
 
-def _in_attributes(sent: Any, arrived: Any, names: Any, abstract: bool) -> _Difference | None:
+def _in_attributes(sent: Any, arrived: Any, names: Any, leeway: _Leeway) -> _Difference | None:
     for name in names:
-        found = _difference(getattr(sent, name, None), getattr(arrived, name, None), abstract)
+        found = _difference(getattr(sent, name, None), getattr(arrived, name, None), leeway)
         if found is not None:
             return found.within(name)
     return None
 
 
-def _in_mapping(sent: Mapping[Any, Any], arrived: Mapping[Any, Any], abstract: bool) -> _Difference | None:
+def _in_mapping(sent: Mapping[Any, Any], arrived: Mapping[Any, Any], leeway: _Leeway) -> _Difference | None:
     kinds = {key: type(key) for key in arrived}
     for key, value in sent.items():
         if kinds.get(key) is not type(key):
+            if leeway.json and str(key) in kinds:
+                continue
             return _Difference(
                 (), sent, arrived, f"the key {key!r} is not kept: declare the type of the keys, or use text"
             )
-        found = _difference(value, arrived[key], abstract)
+        found = _difference(value, arrived[key], leeway)
         if found is not None:
             return found.within(key)
     return None if len(sent) == len(arrived) else _Difference((), sent, arrived)
 
 
-def _in_sequence(sent: Any, arrived: Any, abstract: bool) -> _Difference | None:
+def _in_sequence(sent: Any, arrived: Any, leeway: _Leeway) -> _Difference | None:
     if len(sent) != len(arrived):
         return _Difference((), sent, arrived)
     for number, (one, other) in enumerate(zip(sent, arrived, strict=True)):
-        found = _difference(one, other, abstract)
+        found = _difference(one, other, leeway)
         if found is not None:
             return found.within(number)
     return None
 
 
-def _in_others(sent: Any, arrived: Any, abstract: bool) -> _Difference | None:
+def _in_others(sent: Any, arrived: Any, leeway: _Leeway) -> _Difference | None:
     """Compare what has neither fields nor items that are known here."""
     kind = type(sent)
     if _has_no_equals(kind) and not isinstance(sent, Enum):
         if hasattr(sent, "__dict__"):
-            return _in_mapping(vars(sent), vars(arrived), abstract)
+            return _in_mapping(vars(sent), vars(arrived), leeway)
         return None  # there is nothing of it to be seen
     try:
         same = bool(sent == arrived)

@@ -10,7 +10,6 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticSerializationError, to_json
 from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue
 
@@ -60,7 +59,7 @@ class Interface(Generic[R]):
 
     @functools.cached_property
     def _result(self) -> Values[R]:
-        return _values_of(self._name, "the result", self._returns)
+        return _values_of(self._name, "the result", self._returns, as_json=True)
 
     def read(self, payloads: Sequence[Any]) -> tuple[dict[str, Any], Options]:
         """Turn a run's inputs into the function's arguments and the run's options.
@@ -108,16 +107,12 @@ class Interface(Generic[R]):
 
     def _written(self, value: R) -> str:
         try:
-            if self._returns is Any:  # whoever reads it knows no more than its JSON
-                return to_json(value, by_alias=True, round_trip=True, inf_nan_mode="strings").decode()
             return self._result.write(self._result.check(value))
         except ValidationError as error:
             explained = explain(error, skip=("value",))
             raise ResultInvalid(f"the result is something else than is declared: {explained}") from None
         except NotKept as error:
             raise ResultInvalid(f"the result would not arrive as it is: {error}") from None
-        except (PydanticSerializationError, ValueError) as error:
-            raise ResultInvalid(f"the result is no data: {error}") from None
 
     def write_inputs(self, continuation: Continuation, options: Options) -> list[RawValue]:
         """Turn what `continue_with` was given into the inputs of a run.
@@ -172,10 +167,10 @@ def _check(choreography: str, what: str, hint: Any) -> None:
         raise ChoreographyInvalid(f"{choreography}: {what} can't be given as JSON: {refused.of('it')}.")
 
 
-def _values_of(choreography: str, what: str, hint: Any) -> Values[Any]:
+def _values_of(choreography: str, what: str, hint: Any, *, as_json: bool = False) -> Values[Any]:
     _check(choreography, what, hint)
     try:
-        return Values(hint, Outside)
+        return Values(hint, Outside, as_json=as_json)
     except (PydanticSchemaGenerationError, PydanticUserError, NameError) as error:
         problem = str(error).splitlines()[0]
         raise ChoreographyInvalid(f"{choreography}: {what} can't be given as JSON: {problem}") from error

@@ -306,6 +306,39 @@ def test_where_a_type_leaves_the_container_open_another_one_may_arrive() -> None
     assert arriving(Mapping[str, Sequence[str]], OrderedDict(a=("b",))) == {"a": ["b"]}
 
 
+@pytest.mark.parametrize(
+    ("hint", "value", "text"),
+    [
+        (Any, [Passed(reason="a")], '[{"reason":"a"}]'),
+        (dict[str, Any], {"a": (1, {2}), "b": Kind.FAST}, '{"a":[1,[2]],"b":"fast"}'),
+        (Any, {1: MOMENT}, '{"1":"2024-02-29T12:30:01.000005"}'),
+        (list[Any], [Spot(1)], '[{"x":1,"y":0.0,"seen":[]}]'),
+        (Any, math.inf, '"Infinity"'),
+    ],
+    ids=str,
+)
+def test_who_has_only_the_json_of_a_value_gets_that_where_its_type_is_open(hint: Any, value: Any, text: str) -> None:
+    values: Values[Any] = Values(hint, Outside, as_json=True)
+    assert values.write(values.check(value)) == text
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "problem"),
+    [
+        (Passed | Failed, Failed(reason="a"), "would arrive as Passed"),
+        (list[Passed], [Detailed(reason="a")], "would arrive as Passed"),
+        (Plain, Plain(score=math.inf), "would arrive as None"),
+        (Any, [SecretStr("a")], "read secrets"),
+        (Any, len, "is no data"),
+    ],
+    ids=["union", "subclass", "infinity", "secret", "function"],
+)
+def test_who_has_only_the_json_of_a_value_loses_nothing_of_it(hint: Any, value: Any, problem: str) -> None:
+    values: Values[Any] = Values(hint, Outside, as_json=True)
+    with pytest.raises(NotKept, match=problem):
+        values.write(values.check(value))
+
+
 class Unknown:
     pass
 
