@@ -15,7 +15,7 @@ from activities.contract import CHOREOGRAPHY_QUEUE
 from activities.converter import data_converter
 from activities.workspace import Workspace
 from console.dev_server import DevServer, find_program
-from console.history import CallSeen, follow_calls
+from console.history import CallSeen, follow_calls, result_of
 from console.team import SCRIPTED_MODEL, Team, environment_for, how_to_go_on, shown
 
 
@@ -64,9 +64,13 @@ class Build:
 async def _follow(handle: WorkflowHandle[Any, Any]) -> Any:
     """Print the run's calls as they are made and end; return its result."""
     start = time.monotonic()
-    async for call in follow_calls(handle, data_converter):
+    async for call in follow_calls(handle, data_converter, _lost):
         print(f"{time.monotonic() - start:6.1f} s {_line(call)}", flush=True)
-    return await handle.result()
+    return await result_of(handle, _lost)
+
+
+def _lost() -> None:
+    print("         the server doesn't answer; trying again, the run goes on when it does", flush=True)
 
 
 def _start_run(server: DevServer, workflow_id: str, spec: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -94,12 +95,69 @@ class RunSeen:
     beginning_lost: bool = False
 
 
-async def follow_calls(handle: WorkflowHandle[Any, Any], converter: DataConverter) -> AsyncIterator[CallSeen]:
-    """Yield each call of a run twice, when it is made and when it has ended, until the run ends."""
-    calls = _Calls(converter)
-    async for event in handle.fetch_history_events(wait_new_event=True):
-        if call := await calls.take(event):
-            yield call
+async def follow_calls(
+    handle: WorkflowHandle[Any, Any], converter: DataConverter, lost: Callable[[], None] = lambda: None
+) -> AsyncIterator[CallSeen]:
+    """Yield each call of a run twice, when it is made and when it has ended, until the run ends.
+
+    Args:
+        handle: The run.
+        converter: What reads it.
+        lost: Called when the server is lost; it is waited for, as the run goes on where the server does.
+    """
+    calls, run_id, seen, ended = _Calls(converter), "", 0, False
+    while not ended:
+        async for event in _events_until_lost(handle, lost):
+            run = event.workflow_execution_started_event_attributes.original_execution_run_id
+            if run and run != run_id:  # it is the first one, or continued as new
+                calls, run_id, seen = _Calls(converter), run, 0
+            if event.event_id <= seen:  # told before the server was lost
+                continue
+            seen, ended = event.event_id, event.event_type in _OUTCOMES
+            if call := await calls.take(event):
+                yield call
+
+
+async def result_of(handle: WorkflowHandle[Any, Any], lost: Callable[[], None] = lambda: None) -> Any:
+    """Return the result of a run, whatever becomes of the server meanwhile.
+
+    Args:
+        handle: The run.
+        lost: Called when the server is lost.
+
+    Raises:
+        WorkflowFailureError: The run failed, or was cancelled or terminated.
+    """
+    while True:
+        try:
+            return await handle.result()
+        except RPCError as error:
+            await _wait_if_lost(error, lost)
+
+
+async def _events_until_lost(handle: WorkflowHandle[Any, Any], lost: Callable[[], None]) -> AsyncIterator[HistoryEvent]:
+    try:
+        async for event in handle.fetch_history_events(wait_new_event=True):
+            yield event
+    except RPCError as error:
+        await _wait_if_lost(error, lost)
+
+
+_LOST = (
+    RPCStatusCode.UNAVAILABLE,
+    RPCStatusCode.CANCELLED,
+    RPCStatusCode.DEADLINE_EXCEEDED,
+    RPCStatusCode.UNKNOWN,
+    RPCStatusCode.ABORTED,
+)
+"""What a client is told whose server has gone, or is just coming up."""
+
+
+async def _wait_if_lost(error: RPCError, lost: Callable[[], None]) -> None:
+    if error.status not in _LOST:
+        raise error
+    lost()
+    await asyncio.sleep(1)
 
 
 async def read_run(client: Client, workflow_id: str) -> RunSeen:
