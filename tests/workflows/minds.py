@@ -62,6 +62,12 @@ async def think_twice(first: str, second: str, thinker: Thinker) -> list[str]:
 
 
 @choreography
+async def think_of_all(things: list[str], thinker: Thinker) -> list[str]:
+    """Think about one thing after the other."""
+    return [await thinker.think(about) for about in things]
+
+
+@choreography
 async def glance_once(at: str, thinker: Thinker) -> str:
     """Glance, and forget."""
     return await thinker.glance(at)

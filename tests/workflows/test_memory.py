@@ -81,6 +81,20 @@ async def test_a_conversation_ends_when_its_run_is_made_to(runs: Runs, provider:
     assert [entry["content"] for entry in said] == ["Think about one.", "about one"]
 
 
+@pytest.mark.parametrize("end", ["cancel", "terminate"])
+async def test_a_call_whose_conversation_is_ended_by_hand_is_remembered_all_the_same(
+    runs: Runs, provider: Provider, end: str
+) -> None:
+    provider.enqueue(Text("about one"), Slow(1, Text("about two")), Text("about three"))
+    async with runs.serving(MINDS):
+        handle = await runs.start(minds.think_of_all, ["one", "two", "three"])
+        await asked(provider, 2)
+        conversation = runs.client.get_workflow_handle(f"{handle.id}/thinker-1")
+        await (conversation.cancel() if end == "cancel" else conversation.terminate())
+        assert await handle.result() == ["about one", "about two", "about three"]
+    assert said_to(provider.requests[2])[:-1] == ["Think about one.", "about one", "Think about two.", "about two"]
+
+
 async def test_an_instance_with_a_name_of_its_own_remembers_other_runs(runs: Runs, provider: Provider) -> None:
     provider.enqueue(Text("about one"), Text("about two"))
     async with runs.serving(MINDS):
