@@ -111,11 +111,12 @@ class Values(Generic[T]):
         return read(text, by_alias=True, by_name=True).value  # type: ignore[no-any-return]
 
     def _dump(self, value: T, *, by_alias: bool) -> str:
+        fallback = _told if self._leeway.json else None
         made = self._carrier.__new__(self._carrier)
         vars(made)["value"] = value  # as model_construct does, which takes as long as all the rest
         try:
             return self._carrier.__pydantic_serializer__.to_json(
-                made, include={"value"}, by_alias=by_alias, round_trip=True, warnings="none"
+                made, include={"value"}, by_alias=by_alias, round_trip=True, warnings="none", fallback=fallback
             ).decode()
         except (PydanticSerializationError, ValueError, RecursionError) as error:
             raise NotKept(_no_data(value, error)) from None
@@ -175,6 +176,13 @@ class _Leeway(NamedTuple):
 
 
 _JSON = frozenset({str, int, float, bool, list, dict})
+
+
+def _told(value: Any) -> str:
+    """Write an error that was collected as what it says."""
+    if isinstance(value, BaseException):
+        return words_of(value)
+    raise PydanticSerializationError(f"{type(value).__name__} is no data")
 
 
 def _is_lost(sent: Any, arrived: Any) -> bool:

@@ -314,6 +314,7 @@ def test_where_a_type_leaves_the_container_open_another_one_may_arrive() -> None
         (Any, {1: MOMENT}, '{"1":"2024-02-29T12:30:01.000005"}'),
         (list[Any], [Spot(1)], '[{"x":1,"y":0.0,"seen":[]}]'),
         (Any, math.inf, '"Infinity"'),
+        (list[Any], [ValueError("no luck")], '["no luck"]'),
     ],
     ids=str,
 )
