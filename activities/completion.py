@@ -10,7 +10,10 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
+
+from activities.washing import DEEPEST
 
 MOST_TOKENS = 10_000_000
 """Tokens that one request may have used; no model's context window is larger."""
@@ -22,8 +25,11 @@ UNNAMED = "unnamed"
 """The tool that a call without a name asks for. There is none, which the model is told."""
 
 _NAME_LENGTH = 64
+_DEEP_SHOWN = 200
 _ID_LENGTH = 200
-_OF_THE_MESSAGE = ("annotations", "audio", "images")
+_OTHER_KEYS = 30
+_OF_A_COMPLETION = ("id", "object", "created", "model", "choices", "service_tier", "system_fingerprint")
+_NOT_OF_A_MESSAGE = ("annotations", "audio", "images")
 
 
 def failure_in(body: Mapping[str, Any]) -> tuple[int, str] | None:
@@ -41,20 +47,20 @@ def failure_in(body: Mapping[str, Any]) -> tuple[int, str] | None:
 def regular(body: dict[str, Any]) -> dict[str, Any]:
     """Return a completion that has one choice, with a message in the protocol's form, and usage that can be true."""
     choice = _first_choice(body)
-    made = {key: value for key, value in body.items() if key not in ("usage", "error")}
+    made = {key: body[key] for key in _OF_A_COMPLETION if key in body}
     if body.get("choices") is not None:
         made["choices"] = [_regular_choice(choice)] if isinstance(choice, dict) else []
     if usage := _regular_usage(body.get("usage")):
         made["usage"] = usage
     for key, kind in (("id", str), ("model", str), ("created", int), ("service_tier", str)):
-        if key in made and not isinstance(made[key], kind):
+        if key in made and not (isinstance(made[key], kind) and len(str(made[key])) <= _ID_LENGTH):
             del made[key]
     return made
 
 
 def regular_message(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return an assistant's message in the protocol's form."""
-    message = {key: value for key, value in given.items() if key not in _OF_THE_MESSAGE}
+    message = {key: value for key, value in _few_of(given).items() if key not in _NOT_OF_A_MESSAGE}
     message["role"] = "assistant"
     message["content"] = text_of(message.get("content"))
     for key in ("refusal", "reasoning_content", "reasoning"):
@@ -70,6 +76,13 @@ def regular_message(given: Mapping[str, Any]) -> dict[str, Any]:
         calls = [{"function": old_call}]
     made = [_regular_call(call) for call in calls[:MOST_CALLS] if isinstance(call, dict)]
     return {**message, "tool_calls": made} if made else message
+
+
+def _few_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a mapping as it is, if it has not more keys than anybody means: one with many is read too slowly."""
+    known = ("role", "content", "tool_calls", "refusal", "reasoning_content", "thinking_blocks", "function_call")
+    kept = {key: given[key] for key in known if key in given}
+    return {**kept, **dict(islice(given.items(), _OTHER_KEYS))}
 
 
 def text_of(content: Any) -> str | None:
@@ -101,7 +114,10 @@ def _regular_choice(choice: dict[str, Any]) -> dict[str, Any]:
     if isinstance(message, str):
         message = {"content": message}
     reason = choice.get("finish_reason")
-    made: dict[str, Any] = {"index": 0, "finish_reason": reason if isinstance(reason, str) else "stop"}
+    made: dict[str, Any] = {
+        "index": 0,
+        "finish_reason": reason if isinstance(reason, str) and len(reason) <= _NAME_LENGTH else "stop",
+    }
     made["message"] = regular_message(message) if isinstance(message, dict) else None
     if isinstance(choice.get("provider_specific_fields"), dict):
         made["provider_specific_fields"] = choice["provider_specific_fields"]
@@ -109,7 +125,7 @@ def _regular_choice(choice: dict[str, Any]) -> dict[str, Any]:
 
 
 def _regular_call(call: dict[str, Any]) -> dict[str, Any]:
-    made = {key: value for key, value in call.items() if key not in ("id", "custom", "index")}
+    made = {key: value for key, value in islice(call.items(), _OTHER_KEYS) if key not in ("id", "custom", "index")}
     given = call.get("function")
     function: dict[str, Any] = given if isinstance(given, dict) else {}
     custom = call.get("custom")
@@ -122,7 +138,29 @@ def _regular_call(call: dict[str, Any]) -> dict[str, Any]:
     arguments = function.get("arguments")
     if not isinstance(arguments, str):
         arguments = "" if arguments is None else json.dumps(arguments)
+    if _is_nested_deeply(arguments):
+        arguments = json.dumps({"nested_too_deeply": arguments[:_DEEP_SHOWN]})
     return {**made, "type": "function", "function": {"name": _name(function.get("name")), "arguments": arguments}}
+
+
+def _is_nested_deeply(text: str) -> bool:
+    """Whether a text is JSON that is nested more deeply than everybody can read."""
+    if text.count("{") + text.count("[") <= DEEPEST:
+        return False
+    try:
+        level = [json.loads(text)]
+    except ValueError:
+        return False
+    except RecursionError:
+        return True
+    for _ in range(DEEPEST):
+        level = [
+            item
+            for value in level
+            if isinstance(value, (dict, list))
+            for item in (value.values() if isinstance(value, dict) else value)
+        ]
+    return bool(level)
 
 
 def _name(name: Any) -> str:
@@ -147,9 +185,12 @@ def _regular_usage(usage: Any) -> dict[str, Any]:
     if not isinstance(usage, dict):
         return {}
     made: dict[str, Any] = {}
-    for key, value in usage.items():
-        if isinstance(value, dict):
-            made[key] = {name: tokens for name, item in value.items() if (tokens := sensible_tokens(item)) is not None}
+    names = ("prompt_tokens", "completion_tokens", "total_tokens")
+    kept = {name: usage[name] for name in names if name in usage} | dict(islice(usage.items(), _OTHER_KEYS))
+    for key, value in kept.items():
+        if isinstance(value, dict) and key not in names:
+            few = islice(value.items(), _OTHER_KEYS)
+            made[key] = {name: tokens for name, item in few if (tokens := sensible_tokens(item)) is not None}
         elif key == "cost":
             made |= {key: value} if sensible_cost(value) is not None else {}
         elif (tokens := sensible_tokens(value)) is not None:

@@ -116,7 +116,8 @@ class _CannotBeMade(Exception):
 
 
 def _arguments_of(call: Message) -> str:
-    return washed_json(call["function"]["arguments"]) or "{}"
+    arguments = washed_json(call["function"]["arguments"])
+    return "{}" if arguments.strip() in ("", "null") else arguments
 
 
 def _in_words(value: Any) -> str:

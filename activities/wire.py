@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from activities.completion import failure_in, regular
+from activities.contract import clip
 from activities.errors import SettingInvalid
 
 if TYPE_CHECKING:
@@ -27,6 +28,12 @@ LARGEST_RESPONSE = 2_000_000
 
 LARGEST_ERROR = 64_000
 """Bytes of an error's body that are read; the rest is left."""
+
+SHORT_ERROR = 8_000
+"""Bytes of an error's body that litellm gets to see."""
+
+MOST_BRACKETS = 200_000
+"""Brackets and braces in a response that is read: to make as many lists and objects holds up every thread."""
 
 _ENCODINGS = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
@@ -72,8 +79,12 @@ def bounded(seconds: float) -> Iterator[None]:
 
 
 def guard_litellm() -> None:
-    """Have the HTTP clients that litellm makes, for whatever provider, read by way of this module."""
+    """Have the HTTP clients that litellm makes, for whatever provider, read by way of this module.
+
+    Nor may it look for secrets in megabytes: its regular expressions take half a minute, and stop all threads.
+    """
     import httpx
+    from litellm.litellm_core_utils import secret_redaction
     from litellm.llms.custom_httpx import http_handler
     from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
 
@@ -90,6 +101,9 @@ def guard_litellm() -> None:
     over_aiohttp.handle_async_request = _guarded(over_aiohttp.handle_async_request)
     handler.AsyncHTTPTransport = Guarded
     handler.AsyncHTTPHandler._create_httpx_transport = staticmethod(create_httpx_transport)
+    redaction: Any = secret_redaction
+    redact = redaction.python_redact_string
+    redaction.python_redact_string = lambda text: redact(clip(text, SHORT_ERROR))
 
 
 def _guarded(send: Callable[[Any, httpx.Request], Awaitable[httpx.Response]]) -> Any:
@@ -130,6 +144,8 @@ async def _body_of(response: httpx.Response, limit: int) -> bytes:
             unpacked = _unpacked(name, unpacked, limit)
     if len(unpacked) > limit and response.is_success:
         raise _too_much(limit)
+    if unpacked.count(b"[") + unpacked.count(b"{") > MOST_BRACKETS:
+        raise TooMuch(f"it has more than {MOST_BRACKETS:,} brackets and braces")
     return unpacked[:limit]
 
 
@@ -165,7 +181,20 @@ def _as_read(request: httpx.Request, response: httpx.Response, body: bytes) -> h
             body = json.dumps({"error": {"message": message[:LARGEST_ERROR], "code": status}}).encode()
         elif (made := regular(completion)) != completion:
             body = json.dumps(made).encode()
+    if not response.is_success and len(body) > SHORT_ERROR:
+        body = _short_error(body)
     return httpx.Response(status, headers=headers, content=body, request=request, extensions=response.extensions)
+
+
+def _short_error(body: bytes) -> bytes:
+    """Return an error's body with as much of it as is told to anybody."""
+    try:
+        error = json.loads(body)["error"]
+        told = {key: clip(value, SHORT_ERROR // 4) for key, value in error.items() if isinstance(value, str)}
+        told |= {key: value for key, value in error.items() if isinstance(value, int)}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return body[:SHORT_ERROR]
+    return json.dumps({"error": told}).encode()
 
 
 def _completion_in(request: httpx.Request, body: bytes) -> dict[str, Any] | None:

@@ -222,6 +222,16 @@ SCENES: dict[str, Scene] = {
     "a deflated answer": _taken(packed(json.dumps(ANSWER), "deflate")),
     "an encoding that was not asked for": _retried(Raw(200, b"x", {"Content-Encoding": "br"})),
     "a broken compression": _retried(Raw(200, b"x" * 100, {"Content-Encoding": "gzip"})),
+    "a page of two megabytes": _retried(Garbage("<html>" + "a " * (MEGABYTE - 10))),
+    "a model with a long name": _taken(says(PASS, model="x" * MEGABYTE)),
+    "a failure of a megabyte": _retried(Garbage(json.dumps({"error": {"message": "{" * 100_000 + "x" * MEGABYTE}}))),
+    "much beside no message": _retried(completion(None, much="x" * MEGABYTE)),
+    "many keys": _taken(
+        completion({"role": "assistant", "content": PASS} | dict.fromkeys(map(str, range(100_000)), 1))
+    ),
+    "many numbers of tokens": _usage(**dict.fromkeys(map(str, range(100_000)), 1)),
+    "many small lists": Scene((says(PASS, much=[[]] * 400_000),), "ModelRefused: openai/any's answer is not read"),
+    "a reason of a megabyte": _taken(says(PASS, finish_reason="x" * MEGABYTE)),
     "many choices": _taken(Garbage(json.dumps({**ANSWER, "choices": ANSWER["choices"] * 5_000}))),
     "an answer of a megabyte": _taken(says(json.dumps({"verdict": "PASS", "why": noise(MEGABYTE)}))),
 }

@@ -127,7 +127,7 @@ class Request:
 
     @property
     def model(self) -> str:
-        return str(self.body["model"])
+        return str(self.body.get("model"))
 
     @property
     def messages(self) -> list[JSON]:
@@ -168,8 +168,9 @@ class Provider:
         abandoned: Those whose client hung up while a `Slow` reply was due.
     """
 
-    def __init__(self, responder: Callable[[Request], Reply] | None = None) -> None:
+    def __init__(self, responder: Callable[[Request], Reply] | None = None, *, anywhere: bool = False) -> None:
         self.requests: list[Request] = []
+        self.anywhere = anywhere
         self.abandoned: list[Request] = []
         self._responder = responder
         self._queue: deque[Reply] = deque()
@@ -269,7 +270,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.path != "/v1/chat/completions":
+        if self.path != "/v1/chat/completions" and not self.server.provider.anywhere:
             self._reply(Fault(404, f"no such path: {self.path}"))
             return
         request = Request(body, {name.lower(): value for name, value in self.headers.items()})
