@@ -68,7 +68,7 @@ class FarCanary(Canary):
     """You sing far away."""
 
 
-@choreography(judge=12)
+@choreography(judge=6)
 async def judge_all(scenes: list[str], judge: Judge) -> list[str]:
     """Have all scenes judged."""
     results = await scatter(scenes, judge, lambda j, scene: j.judge(scene), on_error="collect")
