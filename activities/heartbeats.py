@@ -1,6 +1,7 @@
 """Heartbeats of this process's calls, from a thread of their own: a method that holds the event loop harms no other.
 
-The same thread watches over the loop, and names in the log the method that holds it.
+The same thread watches over the loop, and names in the log the method that holds it. Code in C that does not let go of
+Python's lock for seconds, as a regular expression may, stops this thread too: the log says so afterwards.
 """
 
 from __future__ import annotations
@@ -39,6 +40,13 @@ RECORDED_S = 0.05
 HELD_S = 1.0
 """Seconds for which something may hold the event loop before the log names it."""
 
+_STARVED_S = 0.5
+"""Seconds by which this thread may come too late before it is taken to starve; then it beats more often for a while."""
+
+_STARVES_FOR_S = 10.0
+_OFTENER = 0.6
+"""Part of the time between two beats that is left out then."""
+
 _TICK_S = 0.05
 _PULSE_S = 0.25
 _LAST_WORDS_S = 10.0
@@ -62,7 +70,7 @@ class Heartbeats:
         self.call: CallContext | None = None
         self.loop, self.loop_thread, self.task = _where_it_runs()
         self._send = _sender()
-        self._converter, self._info = activity.client().data_converter, info
+        self.client, self._info = activity.client(), info
         self._news: Callable[[], Any] | None = details
         self._details: Sequence[Payload] = ()
         self._one_at_a_time = asyncio.Lock()
@@ -122,7 +130,7 @@ class Heartbeats:
     @functools.cached_property
     def _in_its_context(self) -> Any:
         info = self._info
-        return self._converter.with_context(
+        return self.client.data_converter.with_context(
             ActivitySerializationContext(
                 namespace=info.namespace,
                 workflow_id=info.workflow_id,
@@ -182,6 +190,7 @@ class _Heart(threading.Thread):
         self._loop = asyncio.new_event_loop()
         self._pulses: dict[asyncio.AbstractEventLoop, _Pulse] = {}
         self._under_way: set[asyncio.Task[None]] = set()
+        self._starves_until = 0.0
 
     def run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -199,6 +208,8 @@ class _Heart(threading.Thread):
             await asyncio.sleep(_TICK_S)
             now, work = time.monotonic(), time.process_time()
             calls = list(self.calls)
+            if now - before > _STARVED_S + _TICK_S:
+                self._starves_until = now + _STARVES_FOR_S
             self._beat(calls, now)
             if now - before > HELD_S + _TICK_S:
                 _tell_standstill(calls, now - before, work - worked)
@@ -206,8 +217,9 @@ class _Heart(threading.Thread):
             before, worked = now, work
 
     def _beat(self, calls: Sequence[Heartbeats], now: float) -> None:
+        starves = now < self._starves_until
         for call in calls:
-            if call.due <= now and not call.sending:
+            if call.due - (call.interval * _OFTENER if starves else 0) <= now and not call.sending:
                 call.sending = True
                 beat = self._loop.create_task(call.beat())
                 self._under_way.add(beat)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import hashlib
 import logging
 import time
@@ -42,6 +43,12 @@ class Holder(Agent):
         note(book, how)
         hold_by(how, HELD_S)
         return how
+
+    @task
+    def stop_all_threads(self, book: str) -> None:
+        note(book, "stopped")
+        time.sleep(0.5)
+        ctypes.PyDLL(None).usleep(1_500_000)  # keeps Python's lock, as a regular expression does
 
     @task
     async def hold_in_a_part(self, book: str) -> None:
@@ -93,6 +100,11 @@ async def hold_beside(how: str, book: str, holder: Holder, calm: Calm) -> None:
 
 
 @choreography
+async def stop_all_threads(book: str, holder: Holder) -> None:
+    await holder.stop_all_threads(book)
+
+
+@choreography
 async def hold_in_a_part(book: str, holder: Holder) -> None:
     await holder.hold_in_a_part(book)
 
@@ -131,6 +143,16 @@ async def test_a_method_that_holds_the_loop_and_its_neighbour_are_made_once(
         await runs.execute(hold_beside, how, str(ledger.path))
     assert Counter(ledger.lines()) == {how: 1, "calm": 1}
     assert len(held(caplog)) == 1
+
+
+async def test_the_log_says_afterwards_that_all_threads_stood_still(
+    runs: Runs, ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with runs.serving(__name__):
+        await runs.execute(stop_all_threads, str(ledger.path))
+    (told,) = [record.getMessage() for record in caplog.records if "stood still" in record.getMessage()]
+    assert "this worker stood still for" in told
+    assert ledger.lines() == ["stopped"]
 
 
 @pytest.mark.usefixtures("short_timeout")

@@ -155,8 +155,7 @@ async def starts(runs: int, workers: int, loops: int = 3, core: int = 0) -> list
             told = [answer.result() for answer in answers if answer.done() and answer.exception() is None]
             asked, seconds = len(here.provider.requests) - before, time.monotonic() - began
             results.append(Result(told.count("quack"), runs, asked, seconds))
-            if not results[-1].is_good:
-                print(worker.errors[-3_000:], file=sys.stderr)
+            _explain(results[-1], worker)
             end.cancel()
             worker.kill()
     return results
@@ -177,9 +176,15 @@ async def prompts(number: int, loops: int) -> Result:
             began = time.monotonic()
             answered = await client.execute_workflow("tell_all", number, id="all", task_queue=CHOREOGRAPHY_QUEUE)
             result = Result(answered, number, len(here.provider.requests), time.monotonic() - began)
-        if not result.is_good:
-            print(worker.errors[-3_000:], file=sys.stderr)
+        _explain(result, worker)
     return result
+
+
+def _explain(result: Result, worker: Process) -> None:
+    """Print what the worker has to say of a result that is not good."""
+    if not result.is_good:
+        lines = [line for line in worker.errors.splitlines() if " INFO " not in line or "attempt 1" not in line]
+        print("\n".join(line for line in lines if " done: " not in line)[-5_000:], file=sys.stderr)
 
 
 async def overload(options: argparse.Namespace) -> bool:
