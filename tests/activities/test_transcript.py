@@ -1,11 +1,25 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activities.transcript import SHOWN_OF_OLD_RESULTS, Entry, Transcript, shift, shorten, shortened, summary
+from activities.transcript import (
+    READ_OF_INNER_BYTES,
+    SHOWN_OF_OLD_RESULTS,
+    Entry,
+    Transcript,
+    error,
+    inner,
+    readable,
+    shift,
+    shorten,
+    shortened,
+    summary,
+)
 
 
 def user(text: str) -> Entry:
@@ -110,3 +124,46 @@ def test_a_shortened_text_keeps_its_ends_and_says_how_much_is_missing(text: str,
         assert short.startswith(text[:head])
         assert short.endswith(text[len(text) - tail :])
         assert str(len(text) - head - tail) in short
+
+
+# What was said inside
+
+
+def told(letters: int) -> Entry:
+    """Return the note of a prompt that said much: in its request, in a tool call and its result, and deeper."""
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "a" * letters}}
+    said: list[Entry] = [
+        {"role": "user", "content": "u" * letters},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": "t" * letters},
+    ]
+    return inner("Other.send", "c1", [*said, inner("Deeper.send", "", said), error("e" * letters)])
+
+
+def test_what_was_said_inside_is_kept_whole_where_it_is_not_much() -> None:
+    assert readable([told(100)]) == [told(100)]
+
+
+@pytest.mark.parametrize(("notes", "letters"), [(5, 100_000), (200, 5_000), (5_000, 5_000)])
+def test_however_much_was_said_inside_it_can_be_sent_with_the_call(notes: int, letters: int) -> None:
+    kept = readable([told(letters)] * notes)
+    assert 0 < len(json.dumps(kept)) <= READ_OF_INNER_BYTES
+
+
+def test_much_that_was_said_inside_is_kept_in_short_with_who_said_it() -> None:
+    [note, *_] = readable([told(100_000)] * 5)
+    assert (note["note"], note["method"], note["tool_call"]) == ("inner", "Other.send", "c1")
+    user, assistant, tool, deeper, why = note["entries"]
+    assert "characters left out" in user["content"]
+    assert assistant["tool_calls"][0]["function"]["name"] == "f"
+    assert "characters left out" in assistant["tool_calls"][0]["function"]["arguments"]
+    assert tool["tool_call_id"] == "c"
+    assert deeper["method"] == "Deeper.send"
+    assert "characters left out" in why["text"]
+
+
+def test_no_note_of_what_was_said_inside_is_shown_to_a_model_or_carried_on() -> None:
+    transcript = Transcript()
+    transcript.add([{"role": "user", "content": "do"}, told(10), {"role": "assistant", "content": "done"}, error("x")])
+    assert [message["content"] for message in transcript.messages()] == ["do", "done"]
+    assert [entry["content"] for entry in transcript.live().entries()] == ["do", "done"]
