@@ -59,6 +59,13 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--bare", action="store_true", help="serve only what --module names, not the project's own")
     made.add_argument(
+        "--team",
+        default=os.environ.get("CHOREOGRAPHY_TEAM", ""),
+        metavar="NAME",
+        help="serve queues of this team's own, beside other teams' on the server: start runs on the task queue "
+        "NAME.choreography (default: CHOREOGRAPHY_TEAM, or none)",
+    )
+    made.add_argument(
         "--grace",
         type=float,
         default=30.0,
@@ -99,6 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             modules=options.module,
             bare=options.bare,
             grace=options.grace,
+            team=options.team,
         )
         loading = _Loading(load if settings.asks_models else None)
         if options.mode != "dev":

@@ -25,6 +25,7 @@ from activities.approval import CallSuspended, OfTheRun
 from activities.call import CallContext, answering
 from activities.contract import (
     CALL_CANCELLED,
+    CHOREOGRAPHY_QUEUE,
     MESSAGE_LIMIT,
     PAYLOAD_LIMIT,
     WAITS_FOR_MODEL_SIGNAL,
@@ -36,6 +37,8 @@ from activities.contract import (
     clip,
     explain,
     method_name,
+    of_team,
+    team_of,
 )
 from activities.errors import (
     AgentError,
@@ -172,6 +175,15 @@ def _memory(request: CallRequest[Any]) -> Memory:
         position=request.position,
         attempt=info.attempt,
         outlives=request.outlives,
+        queue=of_team(_team(), CHOREOGRAPHY_QUEUE),
+    )
+
+
+def _team() -> str:
+    """Return the team of the call: its queue is named after its method, or after the class of that."""
+    info = activity.info()
+    return team_of(info.task_queue, info.activity_type) or team_of(
+        info.task_queue, info.activity_type.partition(".")[0]
     )
 
 

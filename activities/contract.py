@@ -17,7 +17,18 @@ A = TypeVar("A")
 R = TypeVar("R")
 
 CHOREOGRAPHY_QUEUE = "choreography"
-"""The task queue of every choreography; `temporal workflow start --task-queue choreography`."""
+"""The task queue of every choreography; `temporal workflow start --task-queue choreography`. A team's is its own."""
+
+
+def of_team(team: str, name: str) -> str:
+    """Return the name of a team's own, `acme.choreography`; that of whoever is in no team stays as it is."""
+    return f"{team}.{name}" if team else name
+
+
+def team_of(queue: str, name: str = CHOREOGRAPHY_QUEUE) -> str:
+    """Return the team whose task queue of this name it is; empty if it is no team's."""
+    return queue.removesuffix(f".{name}") if queue.endswith(f".{name}") else ""
+
 
 BREATHE_ACTIVITY = "breathe"
 """The local activity that does nothing: it ends a workflow task in time."""

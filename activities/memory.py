@@ -196,6 +196,7 @@ class Durable(Nothing):
         position: Position = Position(),  # noqa: B008 (it is never changed)
         attempt: int = 1,
         outlives: bool = False,
+        queue: str = CHOREOGRAPHY_QUEUE,
     ) -> None:
         """Reach a conversation.
 
@@ -207,8 +208,10 @@ class Durable(Nothing):
             position: Where the instance stands, as far as the run knows.
             attempt: Which attempt of the call this is, from 1.
             outlives: Whether the conversation goes on when the run has ended, and other runs add to it.
+            queue: The task queue of those that serve it.
         """
         self._client = client
+        self._queue = queue
         self._handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(conversation)
         self._owner = owner
         self._call = call
@@ -357,7 +360,7 @@ class Durable(Nothing):
             CONVERSATION,
             carried,
             id=self._handle.id,
-            task_queue=CHOREOGRAPHY_QUEUE,
+            task_queue=self._queue,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
             memo={OWNER_MEMO: owner} if owner else None,

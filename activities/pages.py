@@ -20,7 +20,6 @@ from temporalio.converter import PayloadCodec
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.contract import (
-    CHOREOGRAPHY_QUEUE,
     KEEP_PAGE_ACTIVITY,
     LEDGER,
     OWNER_MEMO,
@@ -68,7 +67,7 @@ def keep_page(client: Client) -> Callable[[PagesKept, bytes, Owner], Awaitable[s
             LEDGER,
             owner,
             id=kept.workflow_id,
-            task_queue=CHOREOGRAPHY_QUEUE,
+            task_queue=activity.info().task_queue,
             memo={OWNER_MEMO: owner.model_dump()},
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,

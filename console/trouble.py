@@ -16,7 +16,7 @@ from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryReverse
 from temporalio.client import Client, WorkflowExecutionDescription
 from temporalio.service import RPCError
 
-from activities.contract import CHOREOGRAPHY_QUEUE, CONVERSATION, LEDGER, SHARD, clip
+from activities.contract import CHOREOGRAPHY_QUEUE, CONVERSATION, LEDGER, SHARD, clip, team_of
 from activities.identity import step_of
 from activities.queues import is_served
 from workflows.changed import change_in_words, is_change
@@ -51,14 +51,18 @@ async def nobody_answers(client: Client, described: WorkflowExecutionDescription
         RPCError: The server does not answer.
     """
     queue = described.task_queue
-    if queue == CHOREOGRAPHY_QUEUE or await is_served(client, queue, TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW):
+    if (
+        queue == CHOREOGRAPHY_QUEUE
+        or team_of(queue)
+        or await is_served(client, queue, TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW)
+    ):
         return f"no worker answers for it; it goes on when one serves the queue '{queue}'"
     whose = "no worker serves choreographies"
     if await is_served(client, queue, TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY):
         whose = "workers serve calls of agents and no choreographies"
     return (
         f"it was started on the task queue '{queue}', on which {whose}. Terminate it, and start it on the queue of the "
-        f"choreographies: --task-queue {CHOREOGRAPHY_QUEUE}"
+        f"choreographies: --task-queue {CHOREOGRAPHY_QUEUE}, or that of a team"
     )
 
 

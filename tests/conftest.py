@@ -101,9 +101,12 @@ class Runs:
         serve: tuple[str, ...] = (),
         concurrency: tuple[str, ...] = (),
         grace: float = 0.0,
+        team: str = "",
     ) -> AsyncIterator[None]:
         """Serve modules, or a part of them, as `python worker.py --bare` does, for as long as the block lasts."""
-        settings = Settings.read(modules=modules, serve=serve, concurrency=concurrency, bare=True, grace=grace)
+        settings = Settings.read(
+            modules=modules, serve=serve, concurrency=concurrency, bare=True, grace=grace, team=team
+        )
         # A client takes only one worker for a queue; a test may want two.
         client = await open_client(target_host=self.client.service_client.config.target_host)
         made = workers(client, settings, await known_attributes(client))

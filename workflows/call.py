@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from temporalio import workflow
 
 from activities.agent import Agent, patience_of
-from activities.contract import HEARTBEAT_TIMEOUT_S, clip, explain, method_name
+from activities.contract import HEARTBEAT_TIMEOUT_S, clip, explain, method_name, of_team, team_of
 from activities.method import Method
 from activities.person import Person
 from workflows.errors import CallFailed, ClaimEnded, TooLarge
@@ -149,11 +149,12 @@ class Call(Generic[R]):
     def service(self, run: Run) -> Service:
         """Return what this call has in common with others of the same method by the same role."""
         info = workflow.info()
-        belongs_to = self.agent.__name__ if self.pool.named else info.workflow_id
+        team = team_of(info.task_queue)
+        belongs_to = of_team(team, self.agent.__name__) if self.pool.named else info.workflow_id
         return Service(
             name=self.name,
             role=self.pool.role,
-            queue=self.queue,
+            queue=of_team(team, self.queue),
             timeout=self.method.options.timeout,
             patience=patience_of(self.agent, self.method),
             retries=self.method.options.retries,

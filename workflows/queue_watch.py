@@ -24,7 +24,7 @@ from temporalio.worker import (
     WorkflowInterceptorClassInput,
 )
 
-from activities.contract import CONVERSATION, LEDGER
+from activities.contract import CONVERSATION, LEDGER, team_of
 from activities.queues import look_at
 from workflows.run import Run, nobody_serves
 
@@ -101,7 +101,7 @@ class QueueWatch(Interceptor):
             for queue, calls in (await self._waiting()).items():
                 if queue in self.unserved - self._said:
                     self._said.add(queue)
-                    logger.warning("%s", nobody_serves(queue, calls))
+                    logger.warning("%s", nobody_serves(queue, calls, team_of(self._queue)))
 
     async def _waiting(self) -> Counter[str]:
         """Count the calls of open runs that wait in each queue."""

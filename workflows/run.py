@@ -17,7 +17,7 @@ from temporalio import workflow
 from temporalio.common import Priority, RawValue, RetryPolicy
 from temporalio.exceptions import is_cancelled_exception
 
-from activities.contract import KEEP_PAGE_ACTIVITY, Owner, PagesKept, Position, Receipt
+from activities.contract import KEEP_PAGE_ACTIVITY, Owner, PagesKept, Position, Receipt, team_of
 from workflows.board import Board, Outcome, Report, Work
 from workflows.budget import Purse
 from workflows.changed import CHANGED, HOW_TO_GO_ON
@@ -273,9 +273,9 @@ class Run(AsksPeople, Steered):
     @workflow.query(description="How far the run is, who does what, what it has used, and what it waits for.")
     def progress(self) -> Progress:
         """Tell how far the run is."""
-        queued = self.board.queued(self._queued)
+        queued, team = self.board.queued(self._queued), team_of(workflow.info().task_queue)
         unserved = {queue: calls for queue, calls in queued.items() if calls and queue in self.unserved}
-        waits = list(dict.fromkeys([*(nobody_serves(*one) for one in unserved.items()), *self.waits()]))
+        waits = list(dict.fromkeys([*(nobody_serves(*one, team) for one in unserved.items()), *self.waits()]))
         moves = self._moves(self.board.calls_running - sum(unserved.values()))
         told = self.board.progress(
             workflow.info().workflow_type,
@@ -430,11 +430,12 @@ class Run(AsksPeople, Steered):
                 await workflow.sleep(0.01)
 
 
-def nobody_serves(queue: str, calls: int) -> str:
+def nobody_serves(queue: str, calls: int, team: str = "") -> str:
     """Say that calls wait in a queue in vain, and what to do."""
+    option = f"--team {team} " if team else ""
     return (
         f"nobody serves the task queue {queue}: {calls} calls wait in it. "
-        f"Start a worker for it: python worker.py --serve {queue}"
+        f"Start a worker for it: python worker.py {option}--serve {queue.removeprefix(f'{team}.')}"
     )
 
 

@@ -20,7 +20,7 @@ from activities.activity import Activity, activity_for
 from activities.agent import Agent, methods_of
 from activities.attributes import build_id
 from activities.cleanup import Cleanup
-from activities.contract import CHOREOGRAPHY_QUEUE, method_name
+from activities.contract import CHOREOGRAPHY_QUEUE, method_name, of_team
 from activities.converter import data_converter
 from activities.errors import AgentError, place_of
 from activities.method import Method
@@ -63,6 +63,7 @@ class Settings:
         concurrency: Calls at a time by queue.
         grace: Seconds that calls in flight may go on when the worker stops.
         asks_models: Whether any of the activities may ask a model.
+        team: Whose queues they are: each name begins with it; empty for the plain names.
     """
 
     queues: Mapping[str, Sequence[Activity]]
@@ -70,6 +71,7 @@ class Settings:
     concurrency: Mapping[str, int]
     grace: float
     asks_models: bool
+    team: str = ""
 
     @classmethod
     def read(
@@ -80,6 +82,7 @@ class Settings:
         modules: Sequence[str] = (),
         bare: bool = False,
         grace: float = 30.0,
+        team: str = "",
     ) -> Settings:
         """Make settings from a command line's words.
 
@@ -89,6 +92,8 @@ class Settings:
         """
         if bare and not modules:
             raise SettingsInvalid("--bare serves only what --module names; name a module.")
+        if team and not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", team):
+            raise SettingsInvalid(f"--team {team}: give a name of letters, digits, - and _.")
         offer = _discover([*([] if bare else own_modules()), *modules])
         queues = _queues(offer)
         if not queues:
@@ -102,6 +107,7 @@ class Settings:
             concurrency=_limits(concurrency, queues),
             grace=grace,
             asks_models=any(name in _ask_models(offer) for name in chosen),
+            team=team,
         )
 
 
@@ -185,7 +191,7 @@ def replayer(*choreographies: Choreography[..., Any], client: Client | None = No
 def _activity_worker(client: Client, queue: str, activities: Sequence[Activity], settings: Settings) -> Worker:
     return Worker(
         client,
-        task_queue=queue,
+        task_queue=of_team(settings.team, queue),
         activities=activities,
         max_concurrent_activities=settings.concurrency.get(queue, DEFAULT_CONCURRENCY),
         activity_task_poller_behavior=_POLLERS,
@@ -198,12 +204,14 @@ def _activity_worker(client: Client, queue: str, activities: Sequence[Activity],
 
 def _choreography_worker(client: Client, settings: Settings, known: Sequence[str]) -> Worker:
     cleanup = Cleanup(client)
-    called = {q: names for q, names in _called(settings.choreographies).items() if q not in settings.queues}
-    queues = QueueWatch(client, CHOREOGRAPHY_QUEUE, called)
+    queue = of_team(settings.team, CHOREOGRAPHY_QUEUE)
+    called = _called(settings.choreographies).items()
+    others = {of_team(settings.team, name): methods for name, methods in called if name not in settings.queues}
+    queues = QueueWatch(client, queue, others)
     try:
         return Worker(
             client,
-            task_queue=CHOREOGRAPHY_QUEUE,
+            task_queue=queue,
             workflows=[*(made.workflow for made in settings.choreographies), *_OWN_WORKFLOWS],
             activities=[breathe, keep_page(client)],
             build_id=build_id(known),
