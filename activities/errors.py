@@ -18,6 +18,10 @@ class DeclarationError(AgentError, TypeError):
     """An agent class is declared wrongly; raised when the class is defined, naming class, method and mend."""
 
 
+class NoRole(AgentError):
+    """An agent was called in a choreography on the engine that is no role of it; names the line."""
+
+
 class AnswerInvalid(AgentError):
     """The model answered again and again with something that is not the declared type."""
 
@@ -134,6 +138,11 @@ def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
     while frame is not None:
         yield frame
         frame = frame.f_back
+
+
+def is_installed(file: str) -> bool:
+    """Whether a file is Python's own or an installed package's."""
+    return file.startswith(("<frozen", *_INSTALLED))
 
 
 _INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))

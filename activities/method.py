@@ -9,6 +9,7 @@ import asyncio
 import dis
 import functools
 import inspect
+import sys
 import typing
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, fields
@@ -19,10 +20,11 @@ from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserErro
 from pydantic.fields import FieldInfo
 
 from activities import schema, template
+from activities.author import Line
 from activities.canonical import may_hold_sets
 from activities.contract import CROSSING, CallReply, CallRequest, explain
 from activities.declared import look_alike, refusal
-from activities.errors import ArgumentInvalid, DeclarationError
+from activities.errors import ArgumentInvalid, DeclarationError, NoRole
 from activities.user_code import in_thread, on_the_loop
 from activities.values import NotKept, Outside, Values
 
@@ -249,7 +251,11 @@ class Method(Generic[P, R]):
 
         A prompt and an asynchronous function give their coroutine. A synchronous function is awaited as well, in
         a thread of its own, except where no loop is running, in other synchronous code: there it is just called.
+
+        Raises:
+            NoRole: It is a choreography on the engine that calls it.
         """
+        _refuse_on_the_engine(type(agent).__name__, self.name)
         if self.kind == "prompt":
             return _prompt_in_process(agent, self, self.check(self.bind(args, kwargs)))
         function = functools.partial(self.function, agent)
@@ -260,6 +266,15 @@ class Method(Generic[P, R]):
         if self.is_async:
             return on_the_loop(function())
         return in_thread(function) if _loop_is_running() else function()
+
+
+def _refuse_on_the_engine(agent: str, method: str) -> None:
+    engine = sys.modules.get("temporalio.workflow")
+    if engine is not None and engine.in_workflow():
+        raise NoRole(
+            f"{Line.here()} calls {agent}.{method} on an agent that is no role, so that every replay would do it "
+            f"anew: make it a parameter of the choreography, 'async def …({agent.lower()}: {agent})', and call that."
+        )
 
 
 def _prompt_in_process(agent: Any, method: Method[..., Any], arguments: dict[str, Any]) -> Coroutine[Any, Any, Any]:

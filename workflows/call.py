@@ -102,9 +102,12 @@ class Call(Generic[R]):
         self.step = self._scope.next_step()
         self.target = target
         self._outcome: asyncio.Future[R] | None = None
+        if workflow.in_workflow():
+            Run.current().unawaited.call(self)
 
     def __await__(self) -> Generator[Any, None, R]:
         if self._outcome is None:
+            Run.current().unawaited.is_awaited(self)
             self._scope = current_scope()  # who waits for it, wherever it was made
             self._outcome = asyncio.ensure_future(self._make())
         return self._outcome.__await__()

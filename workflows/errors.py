@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 
 from temporalio.worker.workflow_sandbox import RestrictedWorkflowAccessError
@@ -51,6 +52,18 @@ class PathDiffers(ChoreographyError):
 
 class ForkRefused(ChoreographyError):
     """A run can't be forked so; says why."""
+
+
+class NotAwaited(ChoreographyError):
+    """A program came to its end and never awaited something that it began; names it and its line."""
+
+
+class ItemsRefused(ChoreographyError, ValueError):
+    """A scatter can't be made of these items; says why, and what to give instead."""
+
+
+class BodyInvalid(ChoreographyError, TypeError):
+    """The body of a scatter returned nothing that could be awaited; names its line."""
 
 
 class ProgramChanged(ChoreographyError):
@@ -125,7 +138,18 @@ def tell(error: BaseException) -> str:
             f"{clip(said, 300)} (at {_place_of(error)}) A choreography has no clock, no chance, no files and "
             "no network, as it is replayed: put that into a @task of an agent."
         )
+    if isinstance(error, NotImplementedError) and (asked := _asked_of_the_loop(error)):
+        return (
+            f"{asked} (at {_place_of(error)}): a choreography has no threads, processes and sockets, as it is "
+            "replayed: put that into a @task of an agent."
+        )
     return f"{name_of(error)}: {words_of(error)} (at {_place_of(error)})"
+
+
+def _asked_of_the_loop(error: NotImplementedError) -> str:
+    """Return what a program wanted of asyncio's loop that the engine's has not; empty if it is something else."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"asyncio's {frame.name}" if Path(frame.filename).parts[-2:] == ("asyncio", "events.py") else ""
 
 
 def _place_of(error: BaseException) -> str:

@@ -34,6 +34,7 @@ from workflows.pool import Pool
 from workflows.progress import Progress, estimated_in_words, tokens_of
 from workflows.scope import inside
 from workflows.steering import Steered
+from workflows.unawaited import Unawaited
 from workflows.window import Window
 
 CALLS_IN_FLIGHT = 45
@@ -92,6 +93,7 @@ class Run(AsksPeople, Steered):
         self._under_way = 0
         self._ending = False
         self._changed: str | None = None
+        self.unawaited = Unawaited()
         self._task_at = -1
         self._task_bytes = 0
         self.positions: dict[str, Position] = {}
@@ -132,6 +134,7 @@ class Run(AsksPeople, Steered):
             self.ledger = Ledger(carried.began, older + self._newer_pages)
         self.begin_asking(carried.asked if carried else None)
         self.ledger.keep_timers()
+        self.unawaited.watch_tasks()
         return inputs
 
     @property
@@ -148,6 +151,7 @@ class Run(AsksPeople, Steered):
 
         Raises:
             PathDiffers: The program does not come to where it was when it continued as new.
+            NotAwaited: It has ended and never awaited something that it began.
             ProgramChanged: It can't go on with what has happened so far.
             BudgetExceeded: The budget is spent, and the run is to fail then.
         """
@@ -177,7 +181,9 @@ class Run(AsksPeople, Steered):
             if self.has_to_fail_for_its_budget:
                 raise self.budget_exceeded()
             await self._continue(inputs)
-        return doing.result()
+        result = doing.result()
+        self.unawaited.check()
+        return result
 
     async def wait_for_its_program(self, difference: str) -> NoReturn:
         """Never go on: the run's workflow task fails, and is tried again until its program is the one that it was.

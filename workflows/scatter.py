@@ -6,15 +6,20 @@ reviews = await scatter(modules, reviewer, lambda r, m: r.review_module(m.module
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Literal, TypeVar, get_args, overload
 
+from temporalio import workflow
+
+from activities.author import Line
+from activities.contract import clip
 from activities.errors import says_stop
 from workflows.call import label
-from workflows.errors import ItemFailed
+from workflows.errors import BodyInvalid, ItemFailed
+from workflows.items import listed
 from workflows.role import Role, held_instance, pool_of
-from workflows.run import current_board
+from workflows.run import Run, current_board
 from workflows.scope import Scope, inside, numbering_scope
 from workflows.sharding import Sharding
 from workflows.together import together
@@ -29,35 +34,36 @@ Group = tuple[Iterable[Any], Any, Callable[[Any, Any], Awaitable[R]]]
 
 
 @overload
-async def scatter(
+def scatter(
     items: Iterable[T],
     pool: A,
     body: Body[A, T, R],
     *,
     key: Callable[[T], Hashable] | None = ...,
     on_error: Literal["raise"] = ...,
-) -> list[R]: ...
+) -> Coroutine[Any, Any, list[R]]: ...
 @overload
-async def scatter(
+def scatter(
     items: Iterable[T],
     pool: A,
     body: Body[A, T, R],
     *,
     key: Callable[[T], Hashable] | None = ...,
     on_error: Literal["collect"],
-) -> list[R | ItemFailed]: ...
-async def scatter(
+) -> Coroutine[Any, Any, list[R | ItemFailed]]: ...
+def scatter(
     items: Iterable[T],
     pool: A,
     body: Body[A, T, R],
     *,
     key: Callable[[T], Hashable] | None = None,
     on_error: OnError = "raise",
-) -> list[R] | list[R | ItemFailed]:
+) -> Coroutine[Any, Any, Any]:
     """Do the same for every item: claim an instance, run the body with it, release it.
 
     Args:
-        items: Any iterable; it is read to its end first.
+        items: Any iterable of at most a million items but a set, whose order is another one in every process; it is
+            read to its end first.
         pool: A role of the choreography. As many items are worked on at a time as its pool has instances. In a unit
             test any object with the right methods, which then works on one item at a time.
         body: Gets an instance and an item; returns something to await: a bare call, or a coroutine that may call its
@@ -72,17 +78,25 @@ async def scatter(
 
     Raises:
         ItemFailed: A body failed; names item and instance, the error is its cause.
+        ItemsRefused: The items are a set, or too many.
         ClaimCycle: A claim could never be granted.
     """
-    scope = numbering_scope()
-    return await _Scatter(list(items), pool, body, on_error, scope, scope.next_step(), key).run()
+    given = listed(items)
+
+    async def work() -> list[Any]:
+        scope = numbering_scope()
+        return await _Scatter(given, pool, body, on_error, scope, scope.next_step(), key).run()
+
+    return _to_be_awaited(work, "the scatter")
 
 
 @overload
-async def fan_out(groups: Iterable[Group[R]], *, on_error: Literal["raise"] = ...) -> list[list[R]]: ...
+def fan_out(groups: Iterable[Group[R]], *, on_error: Literal["raise"] = ...) -> Coroutine[Any, Any, list[list[R]]]: ...
 @overload
-async def fan_out(groups: Iterable[Group[R]], *, on_error: Literal["collect"]) -> list[list[R | ItemFailed]]: ...
-async def fan_out(groups: Iterable[Group[Any]], *, on_error: OnError = "raise") -> list[list[Any]]:
+def fan_out(
+    groups: Iterable[Group[R]], *, on_error: Literal["collect"]
+) -> Coroutine[Any, Any, list[list[R | ItemFailed]]]: ...
+def fan_out(groups: Iterable[Group[Any]], *, on_error: OnError = "raise") -> Coroutine[Any, Any, list[list[Any]]]:
     """Run several scatters at the same time.
 
     Args:
@@ -92,9 +106,29 @@ async def fan_out(groups: Iterable[Group[Any]], *, on_error: OnError = "raise") 
     Returns:
         A list of results for each group, in the order of the groups.
     """
-    scope = numbering_scope()
-    scatters = [_Scatter(list(items), pool, body, on_error, scope, scope.next_step()) for items, pool, body in groups]
-    return await together([group.run() for group in scatters])
+    given = [(listed(items, "fan_out"), pool, body) for items, pool, body in listed(groups, "fan_out")]
+
+    async def work() -> list[list[Any]]:
+        scope = numbering_scope()
+        scatters = [_Scatter(items, pool, body, on_error, scope, scope.next_step()) for items, pool, body in given]
+        return await together([group.run() for group in scatters])
+
+    return _to_be_awaited(work, "the fan_out")
+
+
+def _to_be_awaited(work: Callable[[], Coroutine[Any, Any, R]], what: str) -> Coroutine[Any, Any, R]:
+    """Begin work that must not be forgotten, as a call must not be."""
+    if not workflow.in_workflow():
+        return work()
+    unawaited = Run.current().unawaited
+
+    async def awaited() -> R:
+        unawaited.is_awaited(coroutine)
+        return await work()
+
+    coroutine = awaited()
+    unawaited.work(coroutine, what)
+    return coroutine
 
 
 class _Scatter:
@@ -146,11 +180,23 @@ class _Scatter:
     async def _one(self, worker: Any, name: str, index: int) -> Any:
         try:
             with self._shown.item(index, label(self.items[index])):
-                return await self.body(worker, self.items[index])
+                return await self._begun(worker, index)
         except (Exception, SystemExit, KeyboardInterrupt, asyncio.CancelledError) as error:  # two would end the worker
             if says_stop(error):
                 raise
+            if workflow.in_workflow():
+                Run.current().unawaited.fails_below(f"{self.step}.{index + 1}")
             return self._failed(index, name, error)
+
+    def _begun(self, worker: Any, index: int) -> Awaitable[Any]:
+        made: Any = self.body(worker, self.items[index])
+        if not isinstance(made, Awaitable):
+            written = Line.of(self.body) or repr(self.body)
+            raise BodyInvalid(
+                f"the body of the scatter ({written}) returned {clip(repr(made), 100)}, "
+                "which can't be awaited: return the call, or write 'async def' and await it there."
+            )
+        return made
 
     def _failed(self, index: int, name: str, error: BaseException) -> ItemFailed:
         """Return what stands in the place of an item's result, or raise it."""

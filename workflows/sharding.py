@@ -85,7 +85,8 @@ class Sharding:
         if self._pool_size <= CALLS_IN_FLIGHT and len(self._items) <= SHARD_FROM:
             return False
         try:
-            return self._call(scope, 0) is not None
+            with self._run.unawaited.apart():
+                return self._call(scope, 0) is not None
         except Exception:  # the body's own: it is raised again where it can be told whose it is
             return False
 
@@ -119,7 +120,9 @@ class Sharding:
         while self._todo and len(calls) < size and room > 0:
             index = self._todo.popleft()
             try:
-                call = self._call(scope, index)
+                with self._run.unawaited.all_but_one() as awaited:
+                    call = self._call(scope, index)
+                    awaited += [call] if call else []
                 if call is None:
                     self._others.append(index)
                     continue

@@ -4,6 +4,7 @@ import asyncio
 import builtins
 import datetime
 import random
+import re
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -334,3 +335,60 @@ async def test_clocks_chances_and_files_in_a_choreography_fail_the_run_with_advi
 async def test_the_failure_has_the_errors_class_as_its_type(runs: Runs) -> None:
     failure = await failure_of(await runs.start(buggy, "lookup"))
     assert failure.type == "KeyError"
+
+
+# What is not to be had in a choreography
+
+
+@choreography
+async def misplaced(what: str, worker: Worker) -> Any:
+    """Do in a choreography what belongs into a task."""
+    match what:
+        case "to_thread":
+            return await asyncio.to_thread(len, "abc")
+        case "run_in_executor":
+            return await asyncio.get_running_loop().run_in_executor(None, len, "abc")
+        case "subprocess":
+            return await asyncio.create_subprocess_exec("true")
+        case "connection":
+            return await asyncio.open_connection("localhost", 1)
+        case "agent":
+            return await Worker().double(1)
+        case "synchronous":
+            return Worker().whoami()
+        case "scatter":
+            return await scatter([1], Worker(), lambda w, n: w.double(n))
+        case "unwritten":
+            raise NotImplementedError
+    return None
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("to_thread", "asyncio's run_in_executor (at test_choreography.py:"),
+        ("run_in_executor", "asyncio's run_in_executor (at test_choreography.py:"),
+        ("subprocess", "asyncio's subprocess_exec (at test_choreography.py:"),
+        ("connection", "(at test_choreography.py:"),
+    ],
+)
+async def test_what_the_engines_loop_has_not_is_told_with_the_authors_line_and_the_mend(
+    runs: Runs, what: str, said: str
+) -> None:
+    message = await message_of(await runs.start(misplaced, what))
+    assert said in message
+    assert "in misplaced)" in message
+    assert "put that into a @task of an agent" in message
+
+
+@pytest.mark.parametrize("what", ["agent", "synchronous", "scatter"])
+async def test_an_agent_that_is_no_role_is_told_with_the_authors_line_and_the_mend(runs: Runs, what: str) -> None:
+    message = await message_of(await runs.start(misplaced, what))
+    assert re.search(r"test_choreography.py:\d+ (in misplaced )?calls Worker\.\w+ on an agent that is no role", message)
+    assert "worker: Worker" in message
+
+
+async def test_what_a_program_has_not_written_yet_is_told_as_it_is(runs: Runs) -> None:
+    message = await message_of(await runs.start(misplaced, "unwritten"))
+    assert "NotImplementedError" in message
+    assert "asyncio's" not in message

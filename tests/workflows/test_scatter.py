@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+import itertools
+import re
+from collections.abc import Awaitable, Iterable, Iterator
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
+import workflows.sharding
 from tests.conftest import Runs
 from tests.workflows.crew import Worker, diary
-from tests.workflows.histories import message_of, steps
+from tests.workflows.histories import failure_of, message_of, steps
 from workflows import choreography, fan_out, scatter
 from workflows.errors import ItemFailed
 from workflows.scatter import OnError
@@ -406,3 +409,86 @@ async def test_a_scatter_of_fakes_that_is_cancelled_cancels_what_runs() -> None:
     with pytest.raises(asyncio.CancelledError):
         await scattering
     assert fake.log == ["begin a", "cancelled a"]
+
+
+# What can't be scattered over
+
+
+@choreography(worker=2)
+async def over(kind: str, worker: Worker) -> list[Any]:
+    """Scatter over something odd."""
+    words = {"a", "b", "c"}
+    odd: dict[str, Any] = {
+        "set": words,
+        "frozenset": frozenset(words),
+        "iterator of a set": iter(words),
+        "union of keys": dict.fromkeys(words).keys() | {"d"},
+        "range(10**9)": range(10**9),
+        "range(10**30)": range(10**30),
+        "endless": itertools.count(),
+    }
+    if kind.startswith("group"):
+        return await fan_out([([], worker, double), (odd["set"], worker, double)])
+    return await scatter(odd[kind], worker, double)
+
+
+def double(worker: Worker, item: int) -> Awaitable[int]:
+    return worker.double(item)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("set", "given a set, whose order is another one in every process"),
+        ("frozenset", "given a frozenset, whose order"),
+        ("iterator of a set", "given a set_iterator, whose order"),
+        ("union of keys", "given a set, whose order"),
+        ("group", "fan_out at test_scatter.py:"),
+        ("range(10**9)", "more than 1,000,000 items, which is the most"),
+        ("range(10**30)", "more than 1,000,000 items"),
+        ("endless", "more than 1,000,000 items"),
+    ],
+)
+async def test_items_without_an_order_or_without_an_end_are_refused_with_the_authors_line(
+    runs: Runs, kind: str, said: str
+) -> None:
+    failure = await failure_of(await runs.start(over, kind))
+    assert failure.type == "ItemsRefused"
+    assert said in failure.message
+    assert "test_scatter.py:" in failure.message
+    assert ("give sorted(…)" in failure.message) == ("order" in failure.message)
+
+
+@pytest.mark.parametrize(
+    "items", [{"a": 1, "b": 2}, {"a": 1}.keys(), {"a": 1}.items(), (1, 2), range(3), "ab", iter([1])]
+)
+async def test_items_in_an_order_are_taken_as_they_are(items: Any) -> None:
+    listed = list(items) if not isinstance(items, Iterator) else [1]
+    assert await scatter(items, Worker(), echo) == listed
+
+
+async def echo(worker: Worker, item: Any) -> Any:
+    return item
+
+
+@choreography(worker=2)
+async def forgetful(kind: str, worker: Worker) -> list[Any]:
+    """Forget to return the call."""
+
+    def body(w: Worker, item: int) -> Any:
+        made = w.double(item)
+        return [made] if kind == "list" else None
+
+    return await scatter(range(30 if kind == "many" else 2), worker, body)
+
+
+@pytest.mark.parametrize(
+    ("kind", "returned"), [("none", "None"), ("list", "[<call 1.1.1 of Worker.double>]"), ("many", "None")]
+)
+async def test_a_body_that_returns_nothing_to_await_is_told_with_its_line(
+    runs: Runs, kind: str, returned: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workflows.sharding, "SHARD_FROM", 20)
+    message = await message_of(await runs.start(forgetful, kind))
+    assert re.search(r"the body of the scatter \(test_scatter.py:\d+ in body\) returned ", message)
+    assert f"returned {returned}, which can't be awaited: return the call" in message
