@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
-import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
@@ -16,17 +14,16 @@ from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryReverse
 from temporalio.client import Client, WorkflowExecutionDescription
 from temporalio.service import RPCError
 
-from activities.contract import CHOREOGRAPHY_QUEUE, CONVERSATION, LEDGER, SHARD, clip, team_of
+from activities.contract import CHOREOGRAPHY_QUEUE, SHARD, clip, team_of
 from activities.identity import step_of
 from activities.queues import is_served
 from workflows.changed import change_in_words, is_change
+from workflows.unknown import unknown_choreography
 
 _RETRIES_TOLD = 5
 _PARTS_ASKED = 20
 _EVENTS_READ = 20
 _WORDS = 500
-
-_UNKNOWN_TYPE = re.compile(r"Workflow class (.*) is not registered on this worker, available workflows: (.*)")
 
 
 async def troubles_of(client: Client, described: WorkflowExecutionDescription) -> list[str]:
@@ -78,7 +75,8 @@ async def _failing_task(client: Client, described: WorkflowExecutionDescription)
         return [await _change(client, described, said)]
     since = _clock(task.original_scheduled_time)
     return [
-        explained(said) or f"workers fail to go on with it, since {since}, attempt {task.attempt}: {clip(said, _WORDS)}"
+        unknown_choreography(said)
+        or f"workers fail to go on with it, since {since}, attempt {task.attempt}: {clip(said, _WORDS)}"
     ]
 
 
@@ -94,19 +92,6 @@ async def _change(client: Client, described: WorkflowExecutionDescription, said:
 
 _changes: dict[tuple[str, str], str] = {}
 """What was said of each, as it takes a whole history to say it."""
-
-
-def explained(failure: str) -> str:
-    """Say in a person's words why a workflow task fails; empty if there are none but the engine's."""
-    if match := _UNKNOWN_TYPE.match(failure):
-        asked, known = match[1], match[2].split(", ")
-        offered = [name for name in known if not name.startswith((CONVERSATION, LEDGER, SHARD))]
-        meant = difflib.get_close_matches(asked, offered, n=1)
-        return (
-            f"there is no choreography '{asked}' on the worker{f'; did you mean {meant[0]}?' if meant else '.'} "
-            f"There are: {', '.join(offered) or 'none'}. Terminate it and start it anew, or serve its module"
-        )
-    return ""
 
 
 async def _last_failure_of_a_task(client: Client, described: WorkflowExecutionDescription) -> str:

@@ -38,6 +38,7 @@ from workflows.pages import LedgerPages
 from workflows.queue_watch import QueueWatch
 from workflows.sandbox import sandbox
 from workflows.shard import Shard
+from workflows.unknown import say_unknown_types_once
 
 DEFAULT_CONCURRENCY = 100
 
@@ -203,6 +204,7 @@ def _activity_worker(client: Client, queue: str, activities: Sequence[Activity],
 
 
 def _choreography_worker(client: Client, settings: Settings, known: Sequence[str]) -> Worker:
+    say_unknown_types_once()
     cleanup = Cleanup(client)
     queue = of_team(settings.team, CHOREOGRAPHY_QUEUE)
     called = _called(settings.choreographies).items()

@@ -13,7 +13,7 @@ from activities.contract import CHOREOGRAPHY_QUEUE
 from console.dev_server import DevServer
 from console.history import read_run
 from console.show import show
-from console.trouble import explained, nobody_answers, troubles_of
+from console.trouble import nobody_answers, troubles_of
 from tests.conftest import Runs
 from tests.console.stubborn import fail_again, fail_eight_times, fail_in_a_shard
 from tests.console.test_watch import Watcher
@@ -93,18 +93,6 @@ async def test_a_type_with_a_typo_is_said_with_what_there_is(runs: Runs, capsys:
     assert "conversation" not in told
     assert "no worker answers" not in watcher.said
     assert "did you mean fail_again?" in " ".join(capsys.readouterr().out.split())
-
-
-@pytest.mark.parametrize(
-    ("asked", "meant"),
-    [("build-project", "build_project"), ("buildProject", "build_project"), ("digest", None), ("", None)],
-)
-def test_another_name_is_proposed_only_if_it_is_close(asked: str, meant: str | None) -> None:
-    told = explained(
-        f"Workflow class {asked} is not registered on this worker, available workflows: build_project, conversation"
-    )
-    assert (f"did you mean {meant}?" in told) == (meant is not None)
-    assert told.count("build_project") == (2 if meant else 1)
 
 
 @workflow.defn(name="broken", sandboxed=False)
