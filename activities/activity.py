@@ -55,7 +55,7 @@ from activities.method import Method
 from activities.patience import Notice, with_patience, without_waiting
 from activities.plain import PlainWork
 from activities.progress import Progress
-from activities.user_code import is_closed_by, raised_by
+from activities.user_code import contain_tasks, is_closed_by, raised_by
 from activities.values import NotKept
 from activities.washing import name_of, said, stack_of, words_of
 
@@ -70,6 +70,7 @@ def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
 
     @activity.defn(name=name)
     async def answer_call(payload: RawValue) -> RawValue:
+        contain_tasks()
         task = asyncio.current_task()
         recorder = _Recorder(_progress_of_earlier_attempts())
         work: TurnLoop | PlainWork | None = None

@@ -7,9 +7,10 @@ process's loop. So what is no ordinary exception is carried by one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, TypeVar
 
+from activities.call import current_call
 from activities.washing import name_of, words_of
 
 T = TypeVar("T")
@@ -61,6 +62,45 @@ async def on_the_loop(work: Awaitable[T]) -> T:
         if carried is error:
             raise
         raise carried from error
+
+
+def contain_tasks() -> None:
+    """Keep tasks that users start inside their calls from ending the loop, as SystemExit in a task would."""
+    loop = asyncio.get_running_loop()
+    if loop.get_task_factory() is None:
+        loop.set_task_factory(_contained_task)
+
+
+def _contained_task(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio.Task[Any]:
+    return asyncio.Task(work if current_call() is None else _Contained(work), loop=loop, **options)
+
+
+class _Contained(Coroutine[Any, Any, Any]):
+    """A coroutine that is as the one inside, but for what it raises."""
+
+    def __init__(self, work: Coroutine[Any, Any, Any]) -> None:
+        self._work = work
+
+    def __repr__(self) -> str:
+        return repr(self._work)
+
+    def send(self, value: Any) -> Any:
+        try:
+            return self._work.send(value)
+        except (SystemExit, KeyboardInterrupt) as error:
+            raise _carried(error) from error
+
+    def throw(self, *error: Any) -> Any:
+        try:
+            return self._work.throw(*error)
+        except (SystemExit, KeyboardInterrupt) as raised:
+            raise _carried(raised) from raised
+
+    def close(self) -> None:
+        self._work.close()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._work.__await__()
 
 
 def is_closed_by(error: BaseException, task: asyncio.Task[Any] | None) -> bool:

@@ -83,6 +83,16 @@ class Stumbler(Agent):
         """Stumble on the loop."""
         KINDS[kind][0]()
 
+    @task(retries=0)
+    async def in_a_task(self, kind: str) -> None:
+        """Stumble in a task of its own."""
+
+        async def stumble() -> None:
+            await asyncio.sleep(0.01)
+            KINDS[kind][0]()
+
+        await asyncio.gather(asyncio.sleep(0.05), stumble())
+
     @tool
     def tool_in_a_thread(self, kind: str) -> None:
         """Stumble in a thread."""
@@ -133,6 +143,27 @@ async def test_whatever_a_task_raises_fails_its_call_soon_with_type_and_line(run
             assert f"failed: {words}" in said, (kind, said)
             if not kind.startswith(("a wait", "details")):  # the line is Temporal's business there
                 assert "(test_user_code.py:" in said, (kind, said)
+
+
+async def test_a_task_that_a_method_starts_ends_no_worker(runs: Runs) -> None:
+    kinds = ["SystemExit", "KeyboardInterrupt", "a BaseException", "half a character"]
+    async with runs.serving(__name__):
+        told = await runs.execute(stumble_in_tasks, kinds)
+        assert "ValueError" in (await runs.execute(stumble_in_tasks, ["half a character"]))[0]
+    for kind, said in zip(kinds, told, strict=True):
+        assert f"failed: {KINDS[kind][1]}" in said
+        assert "(test_user_code.py:" in said
+
+
+@choreography
+async def stumble_in_tasks(kinds: list[str], stumbler: Stumbler) -> list[str]:
+    told = []
+    for kind in kinds:
+        try:
+            await stumbler.in_a_task(kind)
+        except Exception as error:
+            told.append(str(error))
+    return told
 
 
 @pytest.mark.parametrize("method", ["tool_in_a_thread", "tool_on_the_loop"])
