@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -222,17 +223,21 @@ async def test_a_failed_call_that_keeps_nothing_leaves_nothing(runs: Runs, provi
 
 
 async def test_what_an_agent_is_told_during_a_call_that_fails_is_heard_by_its_next_one(
-    runs: Runs, provider: Provider
+    runs: Runs, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    provider.on("Hurry", Slow(0.5, KEEP))
-    provider.on("Count", Slow(0.5, Text("many")))
-    provider.on("Be brief", Text("many"))
-    provider.on("", Text("few"), Text("described"))
+    told = threading.Event()
+
+    def reply_when_told(_: Request) -> Text:
+        told.wait(60)
+        return Text("many")
+
+    monkeypatch.setattr(provider, "_responder", reply_when_told)
     async with runs.serving(OFFICES):
         run = await runs.start(fail_and_go_on, "count", "letters")
         while not provider.requests:
             await asyncio.sleep(0.01)
         await runs.client.get_workflow_handle(f"{run.id}/keeper-1").execute_update("tell", "Be brief.")
+        told.set()
         assert "AnswerInvalid" in (await run.result())[0]
     assert provider.requests[1].last_user == "Be brief."
     shown = [message.get("content") for message in provider.requests[-1].messages if message["role"] != "system"]
