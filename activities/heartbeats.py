@@ -65,7 +65,9 @@ class Heartbeats:
         info = activity.info()
         timeout = info.heartbeat_timeout or timedelta(seconds=HEARTBEAT_TIMEOUT_S)
         self.interval = timeout.total_seconds() * BETWEEN_BEATS
-        self.due = time.monotonic() + self.interval
+        # The server counts from when it handed the call out, which is some time ago where the process starves.
+        since_handed_out = min(max(time.time() - info.started_time.timestamp(), 0.0), self.interval)
+        self.due = time.monotonic() + self.interval - since_handed_out
         self.sending = False
         self.call: CallContext | None = None
         self.loop, self.loop_thread, self.task = _where_it_runs()

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from temporalio.client import WorkflowFailureError, WorkflowHandle
 
-from activities import Agent, patience, prompt, task, tool
+from activities import Agent, model, patience, prompt, task, tool
 from activities.errors import ModelUnavailable
 from activities.patience import Gate
 from tests.conftest import Runs
-from tests.provider import Fault, Provider, Reply, Request, Slow, Text, ToolCall, Tools
+from tests.provider import Cut, Fault, Garbage, Provider, Reply, Request, Slow, Text, ToolCall, Tools
 from workflows import choreography, scatter
 
 DOWN_S = 3.0
@@ -231,6 +231,29 @@ async def test_a_notice_that_makes_no_sense_changes_nothing(
         await run.signal("waits_for_model", args=arguments)
         assert (await run.query("progress"))["waits_for"] == []
         assert await run.result() == "quack"
+
+
+@pytest.mark.parametrize(
+    ("reply", "parameters", "outage"),
+    [
+        (Fault(503), {}, True),
+        (Fault(429), {}, True),
+        (Slow(2, Text("late")), {"timeout": 0.5}, True),
+        (Text("nobody asks for it"), {"api_base": "http://127.0.0.1:1/v1"}, True),
+        (Text("nobody asks for it"), {"api_base": "http://nowhere.invalid/v1"}, True),
+        (Garbage(), {}, False),
+        (Cut(), {}, False),
+    ],
+    ids=["503", "429", "late", "refused", "no such host", "garbage", "cut"],
+)
+async def test_what_nobody_would_be_answered_for_is_an_outage(
+    provider: Provider, reply: Reply, parameters: dict[str, Any], outage: bool
+) -> None:
+    provider.enqueue(reply)
+    question = model.Question("openai/any", [{"role": "user", "content": "?"}], parameters=parameters)
+    with pytest.raises(ModelUnavailable) as caught:
+        await model.ask(question)
+    assert caught.value.outage is outage
 
 
 OUTAGE = ModelUnavailable("m is away. Wait.", outage=True)
