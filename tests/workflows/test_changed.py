@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,11 +9,17 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from temporalio.api.enums.v1 import EventType
 
+import workflows.sharding
 from activities.contract import CHOREOGRAPHY_QUEUE
+from console.dev_server import DevServer
+from console.show import show
 from console.trouble import troubles_of
+from console.watch import watching
 from tests.conftest import Runs
+from tests.system.processes import eventually
 from tests.workflows.histories import Handle, count
 from tests.workflows.programs import RESULT, write
 
@@ -170,6 +177,62 @@ async def test_a_run_goes_on_with_a_program_whose_steps_are_the_same(runs: Runs,
     change, result = GOES_ON[edit]
     async with waiting(runs, write(folder)) as run, runs.serving(write(folder, change)), asyncio.timeout(30):
         assert await run.result() == result
+
+
+async def test_watch_and_show_tell_the_step_instead_of_that_no_worker_answers(
+    runs: Runs, folder: Path, server: DevServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TEMPORAL_ADDRESS", server.address)
+    async with waiting(runs, write(folder)) as run, runs.serving(write(folder, ('do("old")', 'do("new")'))):
+        await told(runs, run)
+        shown = io.StringIO()
+        screen = Console(file=shown, width=500)
+        watcher = asyncio.create_task(watching([run.id], every=0.1, console=screen))
+        await eventually(lambda: "its program was changed" in shown.getvalue(), shown.getvalue, seconds=30)
+        watcher.cancel()
+        await asyncio.wait([watcher])
+        assert await asyncio.to_thread(show, run.id, as_mermaid=False) == 0
+    for words in (shown.getvalue(), capsys.readouterr().out):
+        assert f"waits: its program was changed: step 1 expected {OLD}" in words
+        assert "no worker answers" not in words
+
+
+IN_SHARDS = [
+    ('["a", "b"], writer, lambda w, item: w.do(item)', "range(30), writer, lambda w, n: w.do(str(n))"),
+    ("note.text, *many", "note.text, len(many)"),
+]
+
+
+async def test_the_results_of_a_shard_are_not_taken_for_those_of_another_order(
+    runs: Runs, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workflows.sharding, "SHARD_FROM", 20)
+    edited = [(IN_SHARDS[0][0], IN_SHARDS[0][1].replace("str(n)", "str(-n)")), IN_SHARDS[1]]
+    async with waiting(runs, write(folder, *IN_SHARDS), calls=3) as run, runs.serving(write(folder, *edited)):
+        said = await told(runs, run)
+    assert "step 3.1-30 expected a part of step 3: Writer.do, found other calls or arguments." in said
+
+
+ASKS = ('await writer.note("n")', 'Note(text=str(await owner.approve("it")))')
+
+
+async def test_the_answer_to_a_question_is_not_taken_for_that_to_another_one(runs: Runs, folder: Path) -> None:
+    old = write(folder, ASKS)
+    edited = write(folder, (ASKS[0], ASKS[1].replace('"it"', '"something else"')))
+    async with runs.serving(old, serve=(CHOREOGRAPHY_QUEUE, "Writer.do")):
+        run = await runs.start("edited", task_timeout=timedelta(seconds=2))
+        async with asyncio.timeout(30):
+            while not (questions := await run.query("questions")):
+                await asyncio.sleep(0.05)
+        await run.execute_update("answer", {"question": questions[0]["id"], "answer": True})
+        async with asyncio.timeout(30):
+            while await count(run, EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED) < 4:
+                await asyncio.sleep(0.02)
+    async with runs.serving(edited):
+        said = await told(runs, run)
+    assert "its program was changed: " in said
+    async with runs.serving(old), asyncio.timeout(30):
+        assert await run.result() == ["done old", "True", "done a", "done b", "last x"]
 
 
 async def test_a_worker_logs_what_it_found_instead(runs: Runs, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
