@@ -318,8 +318,8 @@ class Durable(Nothing):
     async def _begin(self) -> None:
         """Make the conversation this run's; start it if it is not there, or no longer."""
         signal = {} if self._outlives else {"start_signal": "begin", "start_signal_args": [self._owner]}
-        earlier = await self._ended_run()
-        ground = Ground(commit=BEGINNING, packed="", earlier_run=earlier) if earlier else None
+        ended = await self._ended()
+        ground = Ground(commit=BEGINNING, packed="", **ended) if ended else None
         await self._start(ground, signal)
 
     async def _send(self, commit: Commit) -> None:
@@ -338,20 +338,25 @@ class Durable(Nothing):
                 state=self._known.state,
                 heard=self._known.heard,
             )
-            ground = ground.model_copy(update={"earlier_run": await self._ended_run()})
+            ground = ground.model_copy(update=await self._ended())
             await self._start(ground, {"start_signal": "commit", "start_signal_args": [commit]})
 
-    async def _ended_run(self) -> str | None:
-        """Return the run of the conversation that has ended though it was this run's, as when that was reset."""
+    async def _ended(self) -> dict[str, Any]:
+        """Return what is to be known of a conversation that has ended though it was this run's, as when that was reset.
+
+        It is the run of it, and up to where what people told was numbered there.
+        """
         try:
             described = await self._handle.describe()
         except RPCError as error:
             if error.status == RPCStatusCode.NOT_FOUND:
-                return None
+                return {}
             raise
         owner = await described.memo_value(OWNER_MEMO, None)
         is_open = described.status == WorkflowExecutionStatus.RUNNING
-        return None if is_open or (not self._outlives and owner != self._owner.model_dump()) else described.run_id
+        if is_open or (not self._outlives and owner != self._owner.model_dump()):
+            return {}
+        return {"earlier_run": described.run_id, "heard": await described.memo_value(TOLD_MEMO, 0)}
 
     async def _start(self, ground: Ground | None, signal: dict[str, Any]) -> None:
         owner = None if self._outlives else self._owner.model_dump()

@@ -347,6 +347,23 @@ async def test_a_tell_waits_until_a_call_has_heard_it_and_is_written_once(talks:
     assert await texts(talks, conversation) == ["do it", "only the standard library", "and no classes"]
 
 
+async def test_what_is_told_after_a_conversation_was_taken_up_again_is_heard(talks: Client) -> None:
+    conversation = new_conversation()
+    first = memory_of(talks, conversation, "1")
+    await first.recall()
+    handle = talks.get_workflow_handle(conversation)
+    for text in ("be brief", "be kind", "be quick"):
+        await handle.execute_update("tell", text)
+    assert len(await first.tells()) == 3
+    await first.commit(0, [user("do it"), *({"role": "user", "told": n} for n in range(3))], 3, None)
+    await ended(talks, conversation, "end")
+    await memory_of(talks, conversation, "again").recall()
+    await handle.execute_update("tell", "be good")
+    later = memory_of(talks, conversation, "2", after=reached(first))
+    await later.recall()
+    assert await later.tells() == ["be good"]
+
+
 @pytest.mark.parametrize("nonsense", ["", "  ", {"text": "an object"}, 7])
 async def test_a_tell_that_is_no_text_is_refused_and_changes_nothing(talks: Client, nonsense: Any) -> None:
     conversation = new_conversation()
