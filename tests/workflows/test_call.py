@@ -406,9 +406,9 @@ async def never_await(worker: Worker) -> str:
     return await worker.whoami()
 
 
-async def test_a_call_that_is_never_awaited_is_never_made(runs: Runs) -> None:
+async def test_a_call_that_is_never_awaited_is_never_made_and_that_is_said(runs: Runs) -> None:
     run = await runs.start(never_await)
-    await run.result()
+    assert "the call of Worker.work (step 1) at test_call.py:" in await message_of(run)
     assert [step.id for step in await steps(run)] == ["2"]
 
 
