@@ -140,12 +140,14 @@ class Copy:
         transcript: What a model is still shown.
         state: The agent's state.
         heard: How much of what people told was heard.
+        run_id: In which of its runs the conversation holds that position, as far as it is known.
     """
 
     commit: str
     transcript: Transcript
     state: Any = None
     heard: int = 0
+    run_id: str = ""
 
 
 class Copies:
@@ -220,6 +222,7 @@ class Durable(Nothing):
         self._outlives = outlives
         self._known = Copy(position.commit, Transcript())
         self._ground: Ground | None = None
+        self._run_id = ""
         self._told: Sequence[Tell] = ()
 
     async def recall(self) -> Recalled:
@@ -248,13 +251,21 @@ class Durable(Nothing):
     async def tells(self) -> Sequence[str]:
         """Return what people told the agent that it has not heard yet; only if there is something is it asked for."""
         try:
-            told = await (await self._handle.describe()).memo_value(TOLD_MEMO, 0)
+            described = await self._handle.describe()
+            self._look_at(described.run_id)
+            told = await described.memo_value(TOLD_MEMO, 0)
             if told > self._known.heard + len(self._told):
                 self._told = await self._handle.query("tells", result_type=list[Tell])
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:  # it was terminated, and nobody can tell it anything
                 raise
         return [tell.text for tell in self._told]
+
+    def _look_at(self, run_id: str) -> None:
+        """Note in which run the conversation now is: one that was begun since the copy was made may not know of it."""
+        if self._known.run_id and self._known.run_id != run_id and self._ground is None:
+            self._ground = self._own_ground()
+        self._run_id = run_id
 
     async def commit(
         self, base: int, entries: Sequence[Entry], heard: int, state: Any, *, failed: bool = False
@@ -281,7 +292,8 @@ class Durable(Nothing):
         said = [{**e, "content": self._told[e["told"]].text} if "told" in e else e for e in entries]
         transcript = self._known.transcript.plus(said).live()
         kept = self._known.state if state is None else state
-        COPIES.keep(self._handle.id, Copy(commit.id, transcript, kept, commit.heard))
+        run_id = self._run_id or self._known.run_id
+        COPIES.keep(self._handle.id, Copy(commit.id, transcript, kept, commit.heard, run_id))
 
     def _reach(self, commit: str) -> None:
         self.position = Position(commit=commit, conversation=self._handle.id)
@@ -332,14 +344,13 @@ class Durable(Nothing):
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise
             # It has ended: with its run, which was reset since, or by somebody's hand.
-            ground = self._ground or Ground(
-                commit=self._known.commit,
-                packed=self._known.transcript.pack(),
-                state=self._known.state,
-                heard=self._known.heard,
-            )
+            ground = self._ground or self._own_ground()
             ground = ground.model_copy(update=await self._ended())
             await self._start(ground, {"start_signal": "commit", "start_signal_args": [commit]})
+
+    def _own_ground(self) -> Ground:
+        known = self._known
+        return Ground(commit=known.commit, packed=known.transcript.pack(), state=known.state, heard=known.heard)
 
     async def _ended(self) -> dict[str, Any]:
         """Return what is to be known of a conversation that has ended though it was this run's, as when that was reset.
