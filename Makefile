@@ -21,7 +21,7 @@ endif
 .PHONY: help test demo chaos overload bench lint format types lock clean .venv
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z.]+:.*## / { printf "make %-8s%s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z.]+:.*## / { printf "make %-11s%s\n", $$1, $$2 }' Makefile
 
 .venv: $(VENV) ## Install the locked packages into .venv, if the lock changed since
 
@@ -45,6 +45,10 @@ chaos: $(VENV) ## Kill workers, then the server, at bad moments of runs: KILLS=5
 
 overload: $(VENV) ## Start workers on a crowded core while runs wait, and ask 300 prompts at load 15
 	@$(RUN) tests.system.overload
+
+properties: $(VENV) ## Run random programs, disturbed and edited meanwhile: EXAMPLES=500 SEED=1
+	@EXAMPLES=$(or $(EXAMPLES),500) $(RUN) pytest -n 0 tests/system/test_properties.py \
+	    $(if $(SEED),--hypothesis-seed=$(SEED))
 
 bench: $(VENV) ## Measure what the harness costs and how far it goes: ONLY=overhead,pools SCALE=0.1 CHECK=1
 	@$(RUN) bench $(if $(ONLY),--only $(ONLY)) $(if $(SCALE),--scale $(SCALE)) $(if $(WORKERS),--workers $(WORKERS)) \

@@ -44,6 +44,9 @@ PROMPTS = ("Plan the modules", "Implement this module", "Review the module")
 AT_ONCE = 2
 """Runs at the same time, each on a server of its own: most of their time they wait for what was killed."""
 
+LONGEST_S = 1200
+"""Seconds that a run may take; each kill costs one up to ten."""
+
 RECORDED_S = 0.5
 """A result is on the server after 0.2 s; one that is older than this when its worker dies must not be made again."""
 
@@ -121,9 +124,12 @@ async def run_under_fire(folder: Path, seed: int, kills: Sequence[Kill], *, roun
             handle = await client.start_workflow(
                 "build_in_rounds", args=[SPEC, rounds], id="textkit", task_queue=CHOREOGRAPHY_QUEUE
             )
-            finished = asyncio.ensure_future(result_of(handle))
+            finished = asyncio.ensure_future(result_of(handle, seconds=LONGEST_S))
             await stage.fire(handle, finished, kills)
-            result = await finished
+            try:
+                result = await finished
+            except TimeoutError:
+                raise AssertionError(f"no end after {LONGEST_S} s: {await _where_it_stands(handle)}") from None
             assert handle.first_execution_run_id is not None
             root = Workspace.of_run(folder / "workspaces", "textkit", handle.first_execution_run_id).root
             outcome = Outcome(result, files_of(root), await through_outages(lambda: _said(client)))
@@ -138,6 +144,14 @@ async def run_under_fire(folder: Path, seed: int, kills: Sequence[Kill], *, roun
             return report, outcome
         finally:
             await asyncio.to_thread(stage.end)
+
+
+async def _where_it_stands(handle: WorkflowHandle[Any, Any]) -> str:
+    described = await through_outages(handle.describe)
+    raw = described.raw_description
+    calls = [f"{call.activity_id}, attempt {call.attempt}, state {call.state}" for call in raw.pending_activities]
+    task = f"workflow task attempt {raw.pending_workflow_task.attempt}"
+    return f"{described.history_length} events, {task}; {'; '.join(calls) or 'no call in flight'}"
 
 
 async def _said(client: Client) -> dict[str, list[Section]]:

@@ -1,0 +1,25 @@
+"""What takes a worker of prompts a second or more at its first call, done by importing this."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+from contextlib import suppress
+
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+
+
+async def _ask_nobody() -> None:
+    litellm = importlib.import_module("litellm")
+    with suppress(Exception):
+        await litellm.acompletion(
+            model="openai/any",
+            api_base="http://127.0.0.1:9/v1",
+            api_key="any",
+            messages=[{"role": "user", "content": "hello"}],
+            max_retries=0,
+        )
+
+
+asyncio.run(_ask_nobody())
