@@ -118,7 +118,7 @@ def place_of(error: BaseException, *, outside: str = "<frozen") -> str:
         error: What was raised.
         outside: Beginning of the paths that are not the program, beside Python's own and installed packages.
     """
-    not_the_program = ("<frozen", outside, *_INSTALLED)
+    not_the_program = ("<frozen", outside, _AROUND_TASKS, *_INSTALLED)
     frames = traceback.extract_tb(error.__traceback__)
     if not frames:
         return "no line"
@@ -146,3 +146,6 @@ def is_installed(file: str) -> bool:
 
 
 _INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+
+_AROUND_TASKS = str(Path(__file__).with_name("user_code.py"))
+"""What stands around each task that a program starts."""
