@@ -73,8 +73,8 @@ class Branches:
             self.head = position
 
     def add(self, kept: Kept) -> bool:
-        """Add what a call has said; return whether it was new, and its path is known."""
-        if self.knows(kept.id) or not self.knows(kept.after):
+        """Add what a call has said; return whether it was new. What it stands on may become known later."""
+        if self.knows(kept.id):
             return False
         self._kept[kept.id] = kept
         if not kept.failed:
@@ -92,7 +92,7 @@ class Branches:
     def remembered(self, position: str) -> Transcript:
         """Return what was said on the path to a position, as far as a model is still shown it."""
         path = self.path(position)
-        ground, _ = self._grounds[path[0].after if path else position]
+        ground, _ = self._ground_of(path, position)
         transcript = Transcript(ground.numbered, ground.next)
         for kept in path:
             transcript.add(kept.entries)
@@ -101,8 +101,18 @@ class Branches:
     def state(self, position: str) -> Any:
         """Return the agent's state at a position."""
         path = self.path(position)
-        _, ground = self._grounds[path[0].after if path else position]
+        _, ground = self._ground_of(path, position)
         return next((kept.state for kept in reversed(path) if kept.state is not None), ground)
+
+    def missing(self, position: str) -> str:
+        """Return the position up to which the path to another one is not known here; empty if all of it is."""
+        path = self.path(position)
+        root = path[0].after if path else position
+        return "" if root in self._grounds else root
+
+    def _ground_of(self, path: list[Kept], position: str) -> tuple[Transcript, Any]:
+        nothing = Transcript((), path[0].first if path else 0), None
+        return self._grounds.get(path[0].after if path else position, nothing)
 
     def newest(self, position: str, run: str) -> str:
         """Return where an instance goes on that several runs talk to, by the last position that a run knows of it.

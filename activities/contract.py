@@ -319,6 +319,8 @@ class Recollection(BaseModel):
 
     known: bool
     """Whether it holds the position; if not, an earlier run of it may."""
+    missing: str = ""
+    """The position up to which it does not know the path; an earlier run of it may."""
     earlier_run: str | None = None
     commit: str = ""
     """The position from which the call goes on."""

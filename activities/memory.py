@@ -302,9 +302,20 @@ class Durable(Nothing):
         """Ask the conversation that holds the position: an earlier run of it, or that of a run which was forked."""
         asked = Recall(commit=self._from.commit, run=self._owner.run_id, call=self._call, newest=self._outlives)
         place = self._from.conversation or self._handle.id
-        handle: WorkflowHandle[Any, Any] = self._client.get_workflow_handle(place)
-        seen = {handle.run_id}
+        found, run_id = await self._find(place, None, asked)
+        if found.missing:
+            before, _ = await self._find(place, found.earlier_run, asked.model_copy(update={"commit": found.missing}))
+            self._ground = _ground(before)
+            return _joined(before, found)
+        if run_id is not None or place != self._handle.id:
+            self._ground = _ground(found)
+        return found
+
+    async def _find(self, place: str, run_id: str | None, asked: Recall) -> tuple[Recollection, str | None]:
+        """Return what a conversation tells of a position, and which run of it does, from one on back; None: the last."""
+        seen = {run_id}
         while True:
+            handle: WorkflowHandle[Any, Any] = self._client.get_workflow_handle(place, run_id=run_id)
             try:
                 found: Recollection = await handle.query("recall", asked, result_type=Recollection)
             except RPCError as error:
@@ -312,14 +323,11 @@ class Durable(Nothing):
                     raise self._lost(place) from error
                 raise
             if found.known:
-                break
+                return found, run_id
             if found.earlier_run is None or found.earlier_run in seen:
                 raise self._lost(place)
-            seen.add(found.earlier_run)
-            handle = self._client.get_workflow_handle(place, run_id=found.earlier_run)
-        if handle.run_id is not None or place != self._handle.id:
-            self._ground = Ground(commit=found.commit, packed=found.packed, state=found.state, heard=found.heard)
-        return found
+            run_id = found.earlier_run
+            seen.add(run_id)
 
     def _lost(self, place: str) -> MemoryLost:
         return MemoryLost(
@@ -382,6 +390,18 @@ class Durable(Nothing):
             memo={OWNER_MEMO: owner} if owner else None,
             **signal,
         )
+
+
+def _ground(found: Recollection) -> Ground:
+    return Ground(commit=found.commit, packed=found.packed, state=found.state, heard=found.heard)
+
+
+def _joined(before: Recollection, later: Recollection) -> Recollection:
+    """Return what two runs of a conversation tell of a position, the second of which knows the end of the path."""
+    first, rest = Transcript.unpack(before.packed), Transcript.unpack(later.packed)
+    whole = Transcript([*first.numbered, *rest.numbered], rest.next).live()
+    state = before.state if later.state is None else later.state
+    return later.model_copy(update={"packed": whole.pack(), "state": state})
 
 
 READABLE_BYTES = 500_000

@@ -161,6 +161,8 @@ class Conversation:
         made = self._branches.made_by(asked.call, position)
         return Recollection(
             known=True,
+            missing=self._branches.missing(position),
+            earlier_run=self._earlier_run,
             commit=position,
             packed=self._branches.remembered(position).pack(),
             state=self._branches.state(position),

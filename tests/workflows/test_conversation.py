@@ -239,6 +239,19 @@ async def test_a_position_that_was_reached_before_continuing_as_new_is_gone_on_f
     assert await remembered(talks, conversation, last) == ["0", "1", "2", "other", "last"]
 
 
+async def test_what_stands_on_something_that_the_conversation_does_not_know_is_not_lost(talks: Client) -> None:
+    conversation = new_conversation()
+    one = await say(talks, conversation, "1", "one")
+    memory = memory_of(talks, conversation, "2", after=one)
+    await memory.recall()
+    await ended(talks, conversation, "end")
+    await memory_of(talks, conversation, "elsewhere").recall()  # which begins it again, from nothing
+    await memory.commit(1, [user("two")], 0, None)
+    assert await remembered(talks, conversation, reached(memory)) == ["one", "two"]
+    three = await say(talks, conversation, "3", "three", reached(memory))
+    assert await remembered(talks, conversation, three) == ["one", "two", "three"]
+
+
 async def test_a_forked_instance_goes_on_from_the_conversation_of_another_run(talks: Client) -> None:
     conversation, fork = new_conversation(), new_conversation()
     one = await say(talks, conversation, "1", "one")
