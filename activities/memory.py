@@ -312,7 +312,7 @@ class Durable(Nothing):
         return found
 
     async def _find(self, place: str, run_id: str | None, asked: Recall) -> tuple[Recollection, str | None]:
-        """Return what a conversation tells of a position, and which run of it does, from one on back; None: the last."""
+        """Return what a conversation tells of a position, and which of its runs does, from one on back."""
         seen = {run_id}
         while True:
             handle: WorkflowHandle[Any, Any] = self._client.get_workflow_handle(place, run_id=run_id)

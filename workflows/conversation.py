@@ -68,6 +68,7 @@ class Conversation:
         self._ends: dict[str, int] = {}
         self._last = ""
         self._ended = False
+        self._goes_on_elsewhere = False
         self._earlier_run: str | None = None
         self._heard = self._tells_from = 0
         self._owner = before.owner
@@ -149,7 +150,8 @@ class Conversation:
             if page and size > PAGE_BYTES:
                 return TranscriptPage(entries=page, next=number, earlier_run=self._earlier_run)
             page.append(entry)
-        waiting = [{"role": "user", "content": text, "told": True, "heard": False} for text in self._unheard()]
+        unheard = [] if self._goes_on_elsewhere else self._unheard()
+        waiting = [{"role": "user", "content": text, "told": True, "heard": False} for text in unheard]
         return TranscriptPage(entries=[*page, *waiting], next=None, earlier_run=self._earlier_run)
 
     @workflow.query(description="What the next call of the agent needs to know.")
@@ -221,7 +223,7 @@ class Conversation:
         )
         shown = self._first_here + len(self._shown)
         carried = Carried(owner=self._owner, ground=ground, shown=shown, tells=self._unheard())
-        self._tells, self._tells_from = [], self._heard  # they wait in the next run, and this one can still be read
+        self._goes_on_elsewhere = True  # where the tells wait; this run can still be read
         memo = {
             OWNER_MEMO: self._owner.model_dump() if self._owner else None,
             TOLD_MEMO: self._heard + len(carried.tells),

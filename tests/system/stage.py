@@ -27,6 +27,9 @@ WORKERS = 2
 HURTS_WITHIN_S = 0.03
 """A moment that is waited for lasts about as long: what comes to it is killed so many seconds later at most."""
 
+NO_SERVER = "No Temporal server answers"
+"""What a worker says that is started while there is none: it ends, and whoever runs it starts it again."""
+
 Moment = Literal["busy", "commit", "continue-as-new"]
 
 
@@ -192,6 +195,8 @@ class Stage:
 
     def _look_after_workers(self) -> None:
         for index, worker in enumerate(self.workers):
-            if not worker.is_running:
+            if worker.is_running:
+                continue
+            if NO_SERVER not in worker.errors:
                 self.doubts.append(f"a worker ended by itself: {worker.output[-500:]} {worker.errors[-1000:]}")
-                self.workers[index] = self._start_worker()
+            self.workers[index] = self._start_worker()

@@ -19,18 +19,23 @@ CALLS = 12
 
 
 @pytest.fixture
-async def queue(client: Client, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
+async def queue(client: Client) -> AsyncIterator[str]:
     """A task queue for conversations of this test, served by a worker that holds their commits."""
     name = f"batching-{uuid.uuid4().hex[:8]}"
-    monkeypatch.setattr("activities.memory.CHOREOGRAPHY_QUEUE", name)
     worker = Worker(client, task_queue=name, workflows=[Conversation], unsandboxed_workflow_runner=Batching(HELD))
     async with worker:
         yield name
 
 
-async def say(client: Client, conversation: str, position: Position, what: str) -> Position:
+def memory_of(client: Client, queue: str, position: Position, call: str) -> Durable:
+    """Reach the queue's conversation for a call."""
+    owner = Owner(workflow_id="batch", run_id="run")
+    return Durable(client, f"{queue}/coder-1", owner, call, position=position, queue=queue)
+
+
+async def say(client: Client, queue: str, position: Position, what: str) -> Position:
     """Make a call that says one thing, on a worker that has made the last one."""
-    memory = Durable(client, conversation, Owner(workflow_id="batch", run_id="run"), what, position=position)
+    memory = memory_of(client, queue, position, what)
     recalled = await memory.recall()
     await memory.commit(recalled.transcript.next, [{"role": "user", "content": what}], 0, None)
     assert memory.position is not None
@@ -38,10 +43,10 @@ async def say(client: Client, conversation: str, position: Position, what: str) 
 
 
 async def test_commits_that_follow_each_other_closely_share_workflow_tasks(client: Client, queue: str) -> None:
-    conversation, position = f"batch/{queue}", Position()
+    position = Position()
     for number in range(CALLS):
-        position = await say(client, conversation, position, str(number))
-    handle = client.get_workflow_handle(conversation)
+        position = await say(client, queue, position, str(number))
+    handle = client.get_workflow_handle(f"{queue}/coder-1")
     said = (await handle.query("transcript"))["entries"]
     assert [entry["content"] for entry in said] == [str(number) for number in range(CALLS)]
     assert (await handle.describe()).history_length < 2 * CALLS + 6
@@ -49,18 +54,15 @@ async def test_commits_that_follow_each_other_closely_share_workflow_tasks(clien
 
 
 async def test_where_others_ask_nothing_is_held(client: Client, queue: str) -> None:
-    conversation = f"asked/{queue}"
-    position = await say(client, conversation, Position(), "one")
-    await client.get_workflow_handle(conversation).query("transcript")
+    position = await say(client, queue, Position(), "one")
+    handle = client.get_workflow_handle(f"{queue}/coder-1")
+    await handle.query("transcript")
     took = []
     for what in ("two", "three", "four"):
-        position = await say(client, conversation, position, what)
-        COPIES.forget(conversation)
+        position = await say(client, queue, position, what)
+        COPIES.forget(handle.id)
         began = time.monotonic()
-        await asyncio.wait_for(
-            Durable(client, conversation, Owner(workflow_id="batch", run_id="run"), "asks", position=position).recall(),
-            20,
-        )
+        await asyncio.wait_for(memory_of(client, queue, position, "asks").recall(), 20)
         took.append(time.monotonic() - began)
     assert min(took) < HELD
-    await client.get_workflow_handle(conversation).terminate()
+    await handle.terminate()
