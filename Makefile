@@ -47,7 +47,7 @@ overload: $(VENV) ## Start workers on a crowded core while runs wait, and ask 30
 	@$(RUN) tests.system.overload
 
 properties: $(VENV) ## Run random programs, disturbed and edited meanwhile: EXAMPLES=500 SEED=1
-	@EXAMPLES=$(or $(EXAMPLES),500) $(RUN) pytest -n 0 tests/system/test_properties.py \
+	@EXAMPLES=$(or $(EXAMPLES),500) $(RUN) pytest -n 0 tests/system/test_properties.py tests/system/test_properties_of_edits.py \
 	    $(if $(SEED),--hypothesis-seed=$(SEED))
 
 bench: $(VENV) ## Measure what the harness costs and how far it goes: ONLY=overhead,pools SCALE=0.1 CHECK=1
