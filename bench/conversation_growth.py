@@ -1,6 +1,6 @@
 """How much history a conversation costs: bytes and events per call, for 1 to 1,000 calls of one instance.
 
-    python bench/conversation_growth.py [CALLS ...]
+    python -m bench.conversation_growth [CALLS ...]
 
 Every call commits about as much as a small real one: a request, a tool call with its result, and an answer. Prints a
 line per length, and fails if bytes per call at the greatest length differ by more than 10 % from those at ten.
