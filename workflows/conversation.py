@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
-from activities.branches import Branches, Kept, numbered
+from activities.branches import BEGINNING, Branches, Kept, numbered
 from activities.contract import (
     CONVERSATION,
     OWNER_MEMO,
@@ -214,6 +214,8 @@ class Conversation:
 
     def _continue(self) -> NoReturn:
         head = self._branches.head
+        if self._branches.missing(head):  # what is known of it is not all: the next run has to ask this one
+            head = BEGINNING
         ground = Ground(
             commit=head,
             packed=self._branches.remembered(head).pack(),

@@ -252,6 +252,27 @@ async def test_what_stands_on_something_that_the_conversation_does_not_know_is_n
     assert await remembered(talks, conversation, three) == ["one", "two", "three"]
 
 
+async def test_what_a_conversation_does_not_know_is_found_after_it_has_continued_as_new(talks: Client) -> None:
+    conversation = new_conversation()
+    one = await say(talks, conversation, "1", "one")
+    memory = memory_of(talks, conversation, "2", after=one)
+    await memory.recall()
+    await ended(talks, conversation, "end")
+    await memory_of(talks, conversation, "elsewhere").recall()
+    await memory.commit(1, [user("two")], 0, None)
+    handle = talks.get_workflow_handle(conversation)
+    first_run = (await handle.describe()).run_id
+    for number in range(CONTINUES_AFTER):
+        await handle.signal("begin", Owner(workflow_id="talk", run_id=f"run-{number}"))
+        await handle.query("tells")
+    assert (await handle.describe()).run_id != first_run
+    assert await remembered(talks, conversation, reached(memory)) == ["one", "two"]
+
+
+CONTINUES_AFTER = 12
+"""Signals after which the conversations of these tests have continued as new."""
+
+
 async def test_a_forked_instance_goes_on_from_the_conversation_of_another_run(talks: Client) -> None:
     conversation, fork = new_conversation(), new_conversation()
     one = await say(talks, conversation, "1", "one")
