@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
+from temporalio.client import Client, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -303,11 +303,11 @@ class Durable(Nothing):
         asked = Recall(commit=self._from.commit, run=self._owner.run_id, call=self._call, newest=self._outlives)
         place = self._from.conversation or self._handle.id
         found, run_id = await self._find(place, None, asked)
-        if found.missing:
+        is_elsewhere = run_id is not None or place != self._handle.id or bool(found.missing)
+        while found.missing:
             before, _ = await self._find(place, found.earlier_run, asked.model_copy(update={"commit": found.missing}))
-            self._ground = _ground(before)
-            return _joined(before, found)
-        if run_id is not None or place != self._handle.id:
+            found = _joined(before, found)
+        if is_elsewhere:
             self._ground = _ground(found)
         return found
 
@@ -338,8 +338,8 @@ class Durable(Nothing):
     async def _begin(self) -> None:
         """Make the conversation this run's; start it if it is not there, or no longer."""
         signal = {} if self._outlives else {"start_signal": "begin", "start_signal_args": [self._owner]}
-        ended = await self._ended()
-        ground = Ground(commit=BEGINNING, packed="", **ended) if ended else None
+        before = await self._life_before()
+        ground = Ground(commit=BEGINNING, packed="", **before) if before else None
         await self._start(ground, signal)
 
     async def _send(self, commit: Commit) -> None:
@@ -353,17 +353,18 @@ class Durable(Nothing):
                 raise
             # It has ended: with its run, which was reset since, or by somebody's hand.
             ground = self._ground or self._own_ground()
-            ground = ground.model_copy(update=await self._ended())
+            ground = ground.model_copy(update=await self._life_before())
             await self._start(ground, {"start_signal": "commit", "start_signal_args": [commit]})
 
     def _own_ground(self) -> Ground:
         known = self._known
         return Ground(commit=known.commit, packed=known.transcript.pack(), state=known.state, heard=known.heard)
 
-    async def _ended(self) -> dict[str, Any]:
-        """Return what is to be known of a conversation that has ended though it was this run's, as when that was reset.
+    async def _life_before(self) -> dict[str, Any]:
+        """Return what one that is begun now is to know of this run's conversation before it, as when that was reset.
 
-        It is the run of it, and up to where what people told was numbered there.
+        It is the run of it, and up to where what people told was numbered there. One that is still open may have ended
+        before the next is begun; as long as it is open, none is.
         """
         try:
             described = await self._handle.describe()
@@ -371,9 +372,7 @@ class Durable(Nothing):
             if error.status == RPCStatusCode.NOT_FOUND:
                 return {}
             raise
-        owner = await described.memo_value(OWNER_MEMO, None)
-        is_open = described.status == WorkflowExecutionStatus.RUNNING
-        if is_open or (not self._outlives and owner != self._owner.model_dump()):
+        if not self._outlives and await described.memo_value(OWNER_MEMO, None) != self._owner.model_dump():
             return {}
         return {"earlier_run": described.run_id, "heard": await described.memo_value(TOLD_MEMO, 0)}
 
@@ -400,8 +399,13 @@ def _joined(before: Recollection, later: Recollection) -> Recollection:
     """Return what two runs of a conversation tell of a position, the second of which knows the end of the path."""
     first, rest = Transcript.unpack(before.packed), Transcript.unpack(later.packed)
     whole = Transcript([*first.numbered, *rest.numbered], rest.next).live()
-    state = before.state if later.state is None else later.state
-    return later.model_copy(update={"packed": whole.pack(), "state": state})
+    known = {
+        "packed": whole.pack(),
+        "state": before.state if later.state is None else later.state,
+        "missing": before.missing,
+        "earlier_run": before.earlier_run,
+    }
+    return later.model_copy(update=known)
 
 
 READABLE_BYTES = 500_000

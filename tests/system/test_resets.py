@@ -95,7 +95,6 @@ async def test_a_run_that_has_ended_goes_on_from_each_of_its_workflow_tasks(runs
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.xfail(strict=False, reason="under load a conversation that was begun anew lacks a position")
 async def test_a_run_that_continued_as_new_goes_on_from_workflow_tasks_of_each_part(
     runs: Runs, scripted: Scripted
 ) -> None:

@@ -13,7 +13,7 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureEr
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
-from activities.contract import CHOREOGRAPHY_QUEUE, CONVERSATION, Owner, Position
+from activities.contract import CHOREOGRAPHY_QUEUE, CONVERSATION, Ground, Owner, Position
 from activities.errors import MemoryLost
 from activities.memory import COPIES, Durable
 from activities.transcript import Entry, Transcript, shorten
@@ -209,6 +209,42 @@ async def ended(client: Client, conversation: str, how: str) -> None:
         await (handle.terminate() if how == "terminate" else handle.cancel())
     with contextlib.suppress(WorkflowFailureError):
         await handle.result()
+
+
+class EndsMeanwhile(Durable):
+    """The memory of a call whose conversation ends when it has been looked at, before it is begun."""
+
+    async def _start(self, ground: Ground | None, signal: dict[str, Any]) -> None:
+        await self._handle.query("tells")  # it has read what was sent to it
+        await ended(self._client, self._handle.id, "terminate")
+        await super()._start(ground, signal)
+
+
+@pytest.mark.parametrize("outlives", [False, True])
+async def test_a_conversation_that_ends_just_when_it_is_begun_again_is_gone_on_from(
+    talks: Client, outlives: bool
+) -> None:
+    conversation = new_conversation()
+    one = await say(talks, conversation, "1", "one")
+    memory = EndsMeanwhile(talks, conversation, RUN, "again", outlives=outlives)
+    await memory.recall()
+    await memory.commit(0, [user("again")], 0, None)
+    assert await remembered(talks, conversation, one) == ["one"]
+    assert [text for text in await texts(talks, conversation) if text[0] != "("] == ["one", "again"]
+
+
+async def test_a_path_over_three_lives_of_a_conversation_is_remembered_whole(talks: Client) -> None:
+    conversation = new_conversation()
+    after = await say(talks, conversation, "0", "0")
+    for number in (1, 2):
+        memory = memory_of(talks, conversation, f"{number}", after=after)
+        await memory.recall()
+        await ended(talks, conversation, "end")
+        await memory_of(talks, conversation, f"elsewhere {number}").recall()  # which begins it again, from nothing
+        memory._ground = None  # as of a process that trusted its copy
+        await memory.commit(number, [user(f"{number}")], 0, None)
+        after = reached(memory)
+    assert await remembered(talks, conversation, after) == ["0", "1", "2"]
 
 
 async def test_a_call_whose_conversation_is_terminated_meanwhile_is_remembered(talks: Client) -> None:
