@@ -138,31 +138,55 @@ def _workflow_class(choreography: Choreography[Any, Any]) -> type[Run]:
 
     # No parameters of its own: Temporal would decode inputs by their hints, and what doesn't fit would fail the
     # workflow task, which is repeated for ever.
+    def begin(self: Run, *payloads: Any) -> None:
+        Run.__init__(self)
+        _begin(self, choreography, payloads)
+
     async def run(self: Run, *payloads: Any) -> Any:
         with self.shown():
-            return await _perform(self, choreography, payloads)
+            return await _perform(self, choreography)
 
-    run.__qualname__ = f"{class_name}.run"
-    run.__module__ = function.__module__
-    run.__doc__ = function.__doc__
-    namespace = {"__module__": function.__module__, "__doc__": function.__doc__, "run": workflow.run(run)}
+    begin.__name__ = "__init__"
+    for method in (begin, run):
+        method.__qualname__ = f"{class_name}.{method.__name__}"
+        method.__module__ = function.__module__
+        method.__doc__ = function.__doc__
+    namespace = {
+        "__module__": function.__module__,
+        "__doc__": function.__doc__,
+        "__init__": workflow.init(begin),
+        "run": workflow.run(run),
+    }
     made = workflow.defn(name=choreography.name)(type(class_name, (Run,), namespace))
     setattr(sys.modules[function.__module__], class_name, made)
     return made
 
 
-async def _perform(run: Run, choreography: Choreography[Any, Any], payloads: Sequence[Any]) -> RawValue:
+def _begin(run: Run, choreography: Choreography[Any, Any], payloads: Sequence[Any]) -> None:
+    """Take in what a run begins with; later is too late: what people tell it with its first task would be overwritten.
+
+    What can't be taken in is told when the program is to run, as an initializer has no way to end a run.
+    """
+    try:
+        with _failing_readably(choreography):
+            run.given = run.take_up(payloads)
+            run.inputs, run.options = choreography.decode(run.given)
+            run.under(run.options.budget, run.options.on_budget)
+    except FailureError as refusal:
+        run.refusal = refusal
+
+
+async def _perform(run: Run, choreography: Choreography[Any, Any]) -> RawValue:
     with _failing_readably(choreography):
-        given = run.take_up(payloads)
-        inputs, run.options = choreography.decode(given)
-        run.under(run.options.budget, run.options.on_budget)
+        if run.refusal is not None:
+            raise run.refusal
         # Decoded anew, as the program may change what it was given.
         run.started_with = lambda: choreography.interface.write_inputs(
-            Continuation((), choreography.decode(given)[0]), run.options
+            Continuation((), choreography.decode(run.given)[0]), run.options
         )
         roles = choreography.cast(run.options)
         run.pools = [pool_of(role) for role in roles.values()]
-        value = await run.perform(_program(run, choreography, {**inputs, **roles}), given)
+        value = await run.perform(_program(run, choreography, {**run.inputs, **roles}), run.given)
         if isinstance(value, Continuation):
             run.begin_afresh(choreography.interface.write_inputs(value, run.options))
         return choreography.interface.write(value)

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TypeVar, cast
 
 from temporalio import workflow
 from temporalio.common import Priority, RawValue, RetryPolicy
-from temporalio.exceptions import is_cancelled_exception
+from temporalio.exceptions import FailureError, is_cancelled_exception
 
 from activities.contract import KEEP_PAGE_ACTIVITY, Owner, PagesKept, Position, Receipt, team_of
 from workflows.board import Board, Outcome, Report, Work
@@ -81,6 +81,11 @@ class Run(AsksPeople, Steered):
     def __init__(self) -> None:
         super().__init__()
         self.options = Options()
+        self.given: Sequence[Any] = ()
+        """What the program was given, as it came."""
+        self.inputs: dict[str, Any] = {}
+        self.refusal: FailureError | None = None
+        """Why it can't begin with what it was given."""
         self.pools: list[Pool] = []
         self.board = Board()
         self.listing = Listing(self._word, self._listed)

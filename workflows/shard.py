@@ -57,12 +57,13 @@ class ShardOrder(BaseModel):
 class Shard(Run):
     """Makes a part of the calls of a scatter."""
 
-    def __init__(self) -> None:
+    @workflow.init
+    def __init__(self, order: ShardOrder, requests: bytes, steering: Steering) -> None:
         super().__init__()
         self._kept: list[list[Any]] = []
         self._kept_bytes = 0
         self._bytes = 0
-        self._order: ShardOrder
+        self._order, self.steering, self.positions = order, steering, dict(order.positions)
 
     @workflow.run
     async def run(self, order: ShardOrder, requests: bytes, steering: Steering) -> bytes:
@@ -75,7 +76,6 @@ class Shard(Run):
             requests: Number of the service, step, label and arguments of each, packed.
             steering: Its share of the budget, and whether the run is paused.
         """
-        self._order, self.steering, self.positions = order, steering, dict(order.positions)
         todo = enumerate(unpack(requests))
         reporting = asyncio.create_task(self._report_now_and_then())
         try:

@@ -2,17 +2,19 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from temporalio.client import WorkflowFailureError
+from temporalio.client import WithStartWorkflowOperation, WorkflowFailureError
+from temporalio.common import WorkflowIDConflictPolicy
 
 import workflows.run
 import workflows.sharding
 from activities import Agent, prompt, task
-from activities.contract import Usage
+from activities.contract import CHOREOGRAPHY_QUEUE, Usage
 from tests.conftest import Runs
 from tests.workflows.crew import Worker, diary
 from tests.workflows.histories import failure_of, refusal_of
@@ -334,6 +336,19 @@ async def test_a_budget_is_spent_over_all_the_histories_of_a_run(runs: Runs, mon
     assert (await run.describe()).run_id != run.first_execution_run_id
     await run.execute_update("set_budget", {"usd": None})
     assert await run.result() == 60
+
+
+@pytest.mark.usefixtures("a_cent_a_call")
+async def test_a_budget_that_is_set_before_the_runs_first_task_holds(runs: Runs) -> None:
+    start = WithStartWorkflowOperation[Any, Any](
+        "write_all",
+        args=[words(3), {"budget": {"calls": 2}}],
+        id=f"write_all-{uuid.uuid4().hex[:8]}",
+        task_queue=CHOREOGRAPHY_QUEUE,
+        id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+    )
+    await runs.client.execute_update_with_start_workflow("set_budget", {"calls": 3}, start_workflow_operation=start)
+    assert await (await start.workflow_handle()).result() == 3
 
 
 @pytest.fixture

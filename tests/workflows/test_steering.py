@@ -1,10 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
+from temporalio.client import WithStartWorkflowOperation
+from temporalio.common import RawValue, WorkflowIDConflictPolicy
 
+import workflows.run
 import workflows.sharding
+from activities.contract import CHOREOGRAPHY_QUEUE
 from tests.conftest import Runs
 from tests.workflows.crew import Worker, diary
 from tests.workflows.histories import refusal_of
@@ -52,6 +57,30 @@ async def test_a_resumed_run_goes_on_to_its_end(runs: Runs) -> None:
     assert await run.execute_update("resume") == "resumed"
     assert len(await run.result()) == 5
     assert (await run.query("progress"))["waits_for"] == []
+
+
+async def test_a_run_that_is_paused_just_when_it_continues_as_new_is_paused(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workflows.run, "CONTINUE_AT_EVENTS", 10)
+    first = await runs.start(wait_for_each, ["a", "b", "c", "d"])
+    diary.gate(first.id).set()
+    await first.result()
+    history = await runs.client.get_workflow_handle(first.id).fetch_history()
+    carried = history.events[0].workflow_execution_started_event_attributes.input.payloads
+    begins = WithStartWorkflowOperation[Any, Any](
+        "wait_for_each",
+        args=[RawValue(payload) for payload in carried],
+        id=f"{first.id}-again",
+        task_queue=CHOREOGRAPHY_QUEUE,
+        id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+    )
+    await runs.client.execute_update_with_start_workflow("pause", start_workflow_operation=begins)
+    again = await begins.workflow_handle()
+    assert (await again.query("progress"))["waits_for"][0].startswith("paused since ")
+    await again.execute_update("resume")
+    diary.gate(again.id).set()
+    assert len(await again.result()) == 4
 
 
 async def test_the_child_workflows_of_a_run_are_paused_with_it(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
