@@ -200,9 +200,18 @@ def _words(error: Exception) -> str:
     """Return what was said, without the names that litellm and the SDKs put before it, in one short line."""
     said = _LABELS.sub("", str(getattr(error, "message", None) or error).split("Traceback (most recent call last)")[0])
     if said == "Connection error.":
-        said = next((str(cause) for cause in _chain(error) if type(cause).__module__.startswith("httpx")), said)
+        said = _why_not_connected(error) or said
     said = _message_in(said) or re.sub(r" ssl:(<[^>]*>|\S+)", "", said)
     return shown(" ".join(said.split()), 600).rstrip(".")
+
+
+def _why_not_connected(error: Exception) -> str | None:
+    """Return what the HTTP client says; if it is none of its own errors, what it stumbled over, by type and words."""
+    for cause in _chain(error):
+        if type(cause).__module__.startswith("httpx"):
+            return str(cause) or type(cause).__name__
+    *_, first = _chain(error)
+    return None if str(first) == "Connection error." else f"{type(first).__name__}: {first}"
 
 
 _LABELS = re.compile(

@@ -67,6 +67,11 @@ class Clerk(Agent):
         return who
 
     @task
+    async def wait(self) -> None:
+        """Wait until this is cancelled."""
+        await asyncio.Event().wait()
+
+    @task
     async def copy(self, text: str, times: int) -> str:
         """Give back a text some times over."""
         return text * times

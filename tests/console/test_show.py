@@ -72,7 +72,7 @@ async def test_what_models_used_is_shown_for_each_call_and_in_all(runs: Runs, pr
 
 async def test_a_run_that_goes_on_is_shown_as_far_as_it_is(runs: Runs) -> None:
     async with runs.serving(OFFICE):
-        run = await runs.start(one_call, "meet", ["nobody"])
+        run = await runs.start(one_call, "wait", [])
         async for event in run.fetch_history_events(wait_new_event=True):
             if event.HasField("activity_task_scheduled_event_attributes"):
                 break

@@ -112,10 +112,15 @@ def _once(edit: Callable[..., str]) -> Callable[..., str]:
     return edit_file
 
 
-_come_to_commits()
-_come_to_continuing()
-for _agent in (build_team.Author, build_team.TeamMember):
-    for _name, _tool in tools_of(_agent).items():
-        if not hasattr(_tool.function, "__wrapped__"):
-            _made = _once(_tool.function) if _name == "edit_file" else _tool.function
-            _tool.function = _watched(_name, _made)
+def _watch_and_strike() -> None:
+    _come_to_commits()
+    _come_to_continuing()
+    for agent in (build_team.Author, build_team.TeamMember):
+        for name, tool in tools_of(agent).items():
+            if not hasattr(tool.function, "__wrapped__"):
+                made = _once(tool.function) if name == "edit_file" else tool.function
+                tool.function = _watched(name, made)
+
+
+if "CHAOS" in os.environ:  # and not where this is only imported, as by who collects tests
+    _watch_and_strike()
