@@ -193,7 +193,9 @@ class TurnLoop:
         await self._hear()
         await self._compact()
         reply = await self._ask()
-        message = _with_call_ids(reply.message, {call["id"] for call in self._calls_so_far()}, turns)
+        message = reply.message
+        if _calls_of(message):
+            message = _with_call_ids(message, {call["id"] for call in self._calls_so_far()}, turns)
         self._here.use(reply.usage)
         self.progress.entries.append(message)
         if reply.finish_reason == "length" and not message.get("tool_calls"):

@@ -137,7 +137,7 @@ class Suspended(BaseModel):
     wants: list[WantedApproval]
     progress: dict[str, Any]
     """How far it has come, as `Progress.record` writes it."""
-    usage: Usage = Usage()
+    usage: Usage = Field(default_factory=Usage)
     """What it has used so far."""
 
 
@@ -147,7 +147,7 @@ class Resumption(BaseModel):
     progress: dict[str, Any]
     approvals: dict[str, Approval]
     """By the ids of the tool calls."""
-    used: Usage = Usage()
+    used: Usage = Field(default_factory=Usage)
     """What it has used before; its end tells of this too."""
 
 
@@ -190,7 +190,7 @@ class CallRequest(BaseModel, Generic[A]):
 class Receipt(BaseModel):
     """What a call took."""
 
-    usage: Usage = Usage()
+    usage: Usage = Field(default_factory=Usage)
     position: Position | None = None
     """Where its instance's memory stands afterwards; None where nothing was added."""
     waited_s: float = 0.0

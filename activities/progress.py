@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from pydantic_core import PydanticSerializationError
 
 from activities.contract import PAYLOAD_LIMIT, Usage
@@ -37,7 +37,7 @@ class Progress(BaseModel):
     heard: int = 0
     """How many tells of people are among them."""
     tools_done: list[str] = []
-    usage: Usage = Usage()
+    usage: Usage = Field(default_factory=Usage)
     """What was used, by prompts inside as well."""
     rejections: int = 0
     """How many answers were sent back."""

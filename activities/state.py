@@ -26,13 +26,17 @@ if TYPE_CHECKING:
 
 _NONE = object()
 
-_CACHE = "_values_of_state"
+_CACHE, _DECLARED = "_values_of_state", "_declares_state"
 
 
 def declares_state(agent: type[Agent]) -> bool:
     """Return whether an agent class keeps a state between its calls."""
-    state = inspect.getattr_static(agent, "state", _NONE)
-    return state is not _NONE and not hasattr(type(state), "__get__")
+    known: bool | None = vars(agent).get(_DECLARED)
+    if known is None:
+        state = inspect.getattr_static(agent, "state", _NONE)
+        known = state is not _NONE and not hasattr(type(state), "__get__")
+        setattr(agent, _DECLARED, known)
+    return known
 
 
 def state_of(agent: Agent) -> Any:
