@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ from typing import Any, Protocol
 
 from temporalio.client import Client, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.branches import BEGINNING
@@ -181,6 +184,9 @@ class Copies:
         self._size -= size
 
 
+SEEN_LATELY_S = 0.05
+"""Seconds after which a call looks again whether people told its agent something: no person tells it in between."""
+
 COPIES = Copies(64_000_000)
 """What this process knows of conversations."""
 
@@ -224,6 +230,7 @@ class Durable(Nothing):
         self._ground: Ground | None = None
         self._run_id = ""
         self._told: Sequence[Tell] = ()
+        self._looked_at = -math.inf
 
     async def recall(self) -> Recalled:
         """Return what is remembered; begin the conversation if this is the first call of the instance.
@@ -233,7 +240,10 @@ class Durable(Nothing):
         """
         is_first = not self._from.commit and not self._outlives
         if is_first and self._attempt == 1:
-            await self._begin()
+            if await self._begin_new():
+                self._looked_at = time.monotonic()
+            else:
+                await self._begin()
             return Recalled()
         copy = None if self._outlives or self._attempt > 1 else COPIES.at(self._handle.id, self._from.commit)
         if copy is not None:
@@ -250,6 +260,8 @@ class Durable(Nothing):
 
     async def tells(self) -> Sequence[str]:
         """Return what people told the agent that it has not heard yet; only if there is something is it asked for."""
+        if time.monotonic() - self._looked_at < SEEN_LATELY_S:
+            return [tell.text for tell in self._told]
         try:
             described = await self._handle.describe()
             self._look_at(described.run_id)
@@ -259,6 +271,7 @@ class Durable(Nothing):
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:  # it was terminated, and nobody can tell it anything
                 raise
+        self._looked_at = time.monotonic()
         return [tell.text for tell in self._told]
 
     def _look_at(self, run_id: str) -> None:
@@ -335,6 +348,20 @@ class Durable(Nothing):
             "was deleted, or the server keeps it no longer. Start the run anew, or fork it from an earlier step."
         )
 
+    async def _begin_new(self) -> bool:
+        """Start the conversation if there has never been one of its name; return whether that was so."""
+        try:
+            await self._start(
+                None,
+                {
+                    "id_conflict_policy": WorkflowIDConflictPolicy.FAIL,
+                    "id_reuse_policy": WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                },
+            )
+        except WorkflowAlreadyStartedError:
+            return False
+        return True
+
     async def _begin(self) -> None:
         """Make the conversation this run's; start it if it is not there, or no longer."""
         signal = {} if self._outlives else {"start_signal": "begin", "start_signal_args": [self._owner]}
@@ -376,18 +403,20 @@ class Durable(Nothing):
             return {}
         return {"earlier_run": described.run_id, "heard": await described.memo_value(TOLD_MEMO, 0)}
 
-    async def _start(self, ground: Ground | None, signal: dict[str, Any]) -> None:
+    async def _start(self, ground: Ground | None, options: dict[str, Any]) -> None:
         owner = None if self._outlives else self._owner.model_dump()
         carried = {"owner": owner, "ground": ground and ground.model_dump(mode="json")}
+        if_it_is_there = {
+            "id_conflict_policy": WorkflowIDConflictPolicy.USE_EXISTING,
+            "id_reuse_policy": WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+        }
         await self._client.start_workflow(
             CONVERSATION,
             carried,
             id=self._handle.id,
             task_queue=self._queue,
-            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
             memo={OWNER_MEMO: owner} if owner else None,
-            **signal,
+            **(if_it_is_there | options),
         )
 
 

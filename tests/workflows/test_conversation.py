@@ -13,7 +13,8 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureEr
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Worker
 
-from activities.contract import CHOREOGRAPHY_QUEUE, CONVERSATION, Ground, Owner, Position
+from activities import memory as memory_module
+from activities.contract import CHOREOGRAPHY_QUEUE, CONVERSATION, Owner, Position
 from activities.errors import MemoryLost
 from activities.memory import COPIES, Durable
 from activities.transcript import Entry, Transcript, shorten
@@ -36,6 +37,7 @@ def serving_conversations(client: Client) -> Worker:
 async def talks(client: Client, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Client]:
     """A client of a server, with a worker whose conversations continue as new after some eight commits."""
     monkeypatch.setattr(conversation_module, "CONTINUE_AT_EVENTS", 40)
+    monkeypatch.setattr(memory_module, "SEEN_LATELY_S", 0)
     async with serving_conversations(client):
         yield client
 
@@ -214,10 +216,14 @@ async def ended(client: Client, conversation: str, how: str) -> None:
 class EndsMeanwhile(Durable):
     """The memory of a call whose conversation ends when it has been looked at, before it is begun."""
 
-    async def _start(self, ground: Ground | None, signal: dict[str, Any]) -> None:
+    async def _begin(self) -> None:
         await self._handle.query("tells")  # it has read what was sent to it
+        await super()._begin()
+
+    async def _life_before(self) -> dict[str, Any]:
+        found = await super()._life_before()
         await ended(self._client, self._handle.id, "terminate")
-        await super()._start(ground, signal)
+        return found
 
 
 @pytest.mark.parametrize("outlives", [False, True])
@@ -415,6 +421,20 @@ async def test_a_tell_waits_until_a_call_has_heard_it_and_is_written_once(talks:
         assert await later.tells() == ["and no classes"]
         assert [m["content"] for m in recalled.transcript.messages()] == ["do it", "only the standard library"]
     assert await texts(talks, conversation) == ["do it", "only the standard library", "and no classes"]
+
+
+async def test_a_call_that_has_looked_a_moment_ago_does_not_look_again(
+    talks: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation = new_conversation()
+    memory = memory_of(talks, conversation, "1")
+    await memory.recall()
+    assert await memory.tells() == []
+    await talks.get_workflow_handle(conversation).execute_update("tell", "Hurry.")
+    monkeypatch.setattr(memory_module, "SEEN_LATELY_S", 60)
+    assert await memory.tells() == []
+    monkeypatch.setattr(memory_module, "SEEN_LATELY_S", 0)
+    assert await memory.tells() == ["Hurry."]
 
 
 async def test_what_is_told_after_a_conversation_was_taken_up_again_is_heard(talks: Client) -> None:
