@@ -46,10 +46,6 @@ class TooLarge(ChoreographyError):
     """Arguments or a result are more than the server takes."""
 
 
-class PathDiffers(ChoreographyError):
-    """A run that continued as new takes another path than before; names the step, what was expected and found."""
-
-
 class ForkRefused(ChoreographyError):
     """A run can't be forked so; says why."""
 

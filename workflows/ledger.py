@@ -2,8 +2,8 @@
 
 A run that continues as new runs its program again from the beginning, and tells it what happened before: the outcomes
 of its steps and its timers, in the order in which they came. So the program takes the same path up to where it was,
-whatever of waiting, claiming and racing lies on it. If it takes another path, the run fails and tells where; it never
-goes on with what belongs to something else.
+whatever of waiting, claiming and racing lies on it. If it takes another path, the run waits for the program that it was
+and tells where; it never goes on with what belongs to something else.
 """
 
 from __future__ import annotations
@@ -245,11 +245,7 @@ class Ledger:
             timer.start(max(0.0, timer.due - self._now))
 
     def _differs(self, expected: Step, found: str) -> None:
-        self.difference = (
-            f"the program takes another path than before it continued as new. Step {expected.id}: expected "
-            f"{expected.what}, found {found}. Was it changed, or does it depend on the clock or on chance? "
-            "Serve the version that it was started with, or start it anew."
-        )
+        self.difference = f"step {expected.id} expected {expected.what}, found {found}"
 
 
 class _Timer(asyncio.Handle):

@@ -22,7 +22,7 @@ from workflows.board import Board, Outcome, Report, Work
 from workflows.budget import Purse
 from workflows.changed import CHANGED, HOW_TO_GO_ON
 from workflows.continuation import Carried, taken_along, to_take_along
-from workflows.errors import ForkRefused, InputInvalid, LedgerFull, NoSuchPart, PathDiffers, ProgramChanged
+from workflows.errors import ForkRefused, InputInvalid, LedgerFull, NoSuchPart, ProgramChanged
 from workflows.fork import ForkPoint
 from workflows.ledger import Ledger
 from workflows.listing import Listed, Listing, Word
@@ -155,9 +155,8 @@ class Run(AsksPeople, Steered):
             inputs: What it was given, for the next run.
 
         Raises:
-            PathDiffers: The program does not come to where it was when it continued as new.
             NotAwaited: It has ended and never awaited something that it began.
-            ProgramChanged: It can't go on with what has happened so far.
+            ProgramChanged: It can't go on with what has happened so far, in this run or before it continued as new.
             BudgetExceeded: The budget is spent, and the run is to fail then.
         """
         doing = asyncio.create_task(program)
@@ -181,7 +180,7 @@ class Run(AsksPeople, Steered):
         if doing.done():
             self.ledger.ended()
         if self.ledger.difference is not None:
-            raise PathDiffers(self.ledger.difference)
+            raise ProgramChanged(f"{CHANGED}{self.ledger.difference}. {HOW_TO_GO_ON}")
         if not doing.done():
             if self.has_to_fail_for_its_budget:
                 raise self.budget_exceeded()

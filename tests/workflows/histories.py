@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, NamedTuple
 
 import pytest
@@ -18,6 +19,8 @@ from temporalio.exceptions import ApplicationError
 
 from activities.converter import data_converter
 from activities.identity import step_of
+from console.trouble import troubles_of
+from tests.conftest import Runs
 
 Handle = WorkflowHandle[Any, Any]
 
@@ -33,6 +36,14 @@ class Step(NamedTuple):
     def item(self) -> str:
         """What it works on."""
         return self.summary.partition(" · ")[2]
+
+
+async def told(runs: Runs, run: Handle) -> str:
+    """Wait until a run's workflow task fails, and return what is said of that."""
+    async with asyncio.timeout(30):
+        while not (said := await troubles_of(runs.client, await run.describe())):
+            await asyncio.sleep(0.05)
+    return "; ".join(said)
 
 
 async def failure_of(handle: Handle) -> ApplicationError:

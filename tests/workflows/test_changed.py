@@ -16,11 +16,10 @@ import workflows.sharding
 from activities.contract import CHOREOGRAPHY_QUEUE
 from console.dev_server import DevServer
 from console.show import show
-from console.trouble import troubles_of
 from console.watch import watching
 from tests.conftest import Runs
 from tests.system.processes import eventually
-from tests.workflows.histories import Handle, count
+from tests.workflows.histories import Handle, count, told
 from tests.workflows.programs import RESULT, write
 
 LINE = "    first = await writer.do("
@@ -44,14 +43,6 @@ async def waiting(runs: Runs, module: str, calls: int = 5) -> AsyncIterator[Hand
             while await count(run, EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED) < calls:
                 await asyncio.sleep(0.02)
     yield run
-
-
-async def told(runs: Runs, run: Handle) -> str:
-    """Wait until the run's workflow task fails, and return what is said of that."""
-    async with asyncio.timeout(30):
-        while not (said := await troubles_of(runs.client, await run.describe())):
-            await asyncio.sleep(0.05)
-    return "; ".join(said)
 
 
 WAITS: dict[str, tuple[tuple[str, str], str]] = {
