@@ -24,6 +24,9 @@ def parser() -> argparse.ArgumentParser:
         "is the environment's MODEL; without one, a scripted model whose answers are in examples/textkit.toml.",
     )
     demo.add_argument("spec", nargs="?", help="what to build, in words (default: the library textkit)")
+    demo.add_argument(
+        "--kill", action="store_true", help="kill the worker in the middle of the run, which another one goes on with"
+    )
     watch = commands.add_parser(
         "watch",
         help="show runs as they go on",
@@ -75,9 +78,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     # Each is imported here, because it takes longer than --help may.
     if options.command == "demo":
-        from console.demo import run_demo
+        from console.narrator import Narrator
 
-        return run_demo(options.spec)
+        with Narrator("Python to start") as narrator:
+            from console.demo import run_demo
+
+            return run_demo(options.spec, narrator, kill=options.kill)
     if options.command == "watch":
         from console.watch import watch
 

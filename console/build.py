@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shlex
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,76 +18,155 @@ from activities.converter import data_converter
 from activities.workspace import Workspace
 from console.dev_server import DevServer, find_program
 from console.history import CallSeen, follow_calls, result_of
-from console.team import SCRIPTED_MODEL, Team, environment_for, how_to_go_on, shown
+from console.narrator import Narrator
+from console.team import SCRIPTED_MODEL, Team, environment_for, how_to_ask, how_to_go_on, python, shown
 
 
 class Build:
     """A run that a person watches."""
 
-    def __init__(self, folder: Path, server: DevServer, team: Team, model: str) -> None:
+    def __init__(self, folder: Path, server: DevServer, team: Team, model: str, narrator: Narrator) -> None:
         self.folder = folder
         self.server = server
         self.team = team
         self.model = model
         self.workflow_id = "textkit" if model == SCRIPTED_MODEL else "demo"
+        self.page = ""
+        self._say = narrator.say
+        self._waits_for = narrator.waits_for
 
-    async def run(self, spec: str) -> int:
-        """Start it, tell what happens, and run the tests; return 0 if all is well."""
-        run_id = _start_run(self.server, self.workflow_id, spec)
-        self._introduce(spec, run_id)
+    async def run(self, spec: str, *, kill: bool = False) -> int:
+        """Start it, tell what happens, and run the tests; return 0 if all is well.
+
+        Args:
+            spec: What to build.
+            kill: Whether to kill the worker as soon as calls have ended and others go on.
+        """
+        run_id = self._start(spec)
+        self._introduce(spec)
         client = await Client.connect(self.server.address, data_converter=data_converter)
+        calls = _Calls(self._say, self.team.kill if kill else None)
+        self._waits_for(lambda: calls.in_words() if self.team.serves else _WORKER_STARTS)
         try:
-            reviews = await self.team.kept_up_during(_follow(client.get_workflow_handle(self.workflow_id)))
+            reviews = await self.team.kept_up_during(calls.follow(client.get_workflow_handle(self.workflow_id)))
         except WorkflowFailureError as error:
-            print(f"\nThe run failed: {error.cause}\nThe worker's log: {shown(self.team.log)}")
+            self._say(f"\nThe run failed: {error.cause}\nThe worker's log: {shown(self.team.log)}")
             return 1
-        print(f"\nAll {len(reviews)} modules passed review. The library's own tests:\n")
+        self._say(f"\nAll {len(reviews)} modules passed review. The library's own tests:\n")
         return await self._check(Workspace.of_run(self.folder / "workspaces", self.workflow_id, run_id))
 
-    def _introduce(self, spec: str, run_id: str) -> None:
+    def what_to_try_next(self) -> str:
+        """Say how to look at the run again, and how to see that it holds."""
+        model = "" if self.model == SCRIPTED_MODEL else f"MODEL={shlex.quote(self.model)} "
+        return (
+            "\nWhat to try next. The server has ended; this starts it again, with the run, until Ctrl-C:\n"
+            f"  {how_to_go_on(self.folder, self.model)}{self._ports()}\n"
+            "Then look at the run's page in the Web UI, and at who was asked what, in another terminal:\n"
+            f"  {self.page}\n"
+            f"  {how_to_ask(self.server)} show {self.workflow_id}\n"
+            "Or kill the worker (kill -9) in the middle of a run, and see it go on:\n"
+            f"  {model}{python()} -m console demo --kill"
+        )
+
+    def _start(self, spec: str) -> str:
+        """Start the run as a user would, with the temporal CLI, and return the run's id."""
+        command = ["workflow", "start", "--type", "build_project", "--task-queue", CHOREOGRAPHY_QUEUE]
+        command += ["--workflow-id", self.workflow_id, "--input", json.dumps(spec)]
+        self._say(f"$ temporal {shlex.join(command)}\n")
+        self._waits_for("the run to begin")
+        done = subprocess.run(
+            [find_program(), *command, "--output", "json"],
+            env=environment_for(self.server),
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        run_id = str(json.loads(done.stdout)["runId"])
+        self.page = f"{self.server.ui_url}/namespaces/default/workflows/{self.workflow_id}/{run_id}/timeline"
+        return run_id
+
+    def _introduce(self, spec: str) -> None:
         if self.model == SCRIPTED_MODEL:
-            print(f"Model:   scripted. Its answers stand in {SCRIPTED_MODEL.removeprefix('scripted/')}; no provider")
-            print("         is asked. Files, test runs, history and recovery are real; the prices are pretended.")
+            self._say(
+                f"Model:   scripted. Its answers stand in {SCRIPTED_MODEL.removeprefix('scripted/')}; no provider"
+            )
+            self._say("         is asked. Files, test runs, history and recovery are real; the prices are pretended.")
         else:
-            print(f"Model:   {self.model}")
-        print(f"Spec:    {spec}")
-        print(f"Web UI:  {self.server.ui_url}/namespaces/default/workflows/{self.workflow_id}/{run_id}/timeline")
-        print(f"Worker:  process {self.team.pid}; kill -9 it, if you like\n", flush=True)
+            self._say(f"Model:   {self.model}")
+        self._say(f"Spec:    {spec}")
+        self._say(f"Web UI:  {self.page}")
+        self._say(
+            f"Worker:  process {self.team.pid}; kill it in another terminal, if you like: kill -9 {self.team.pid}\n"
+        )
 
     async def _check(self, workspace: Workspace) -> int:
+        self._waits_for("the library's tests")
         tests = await workspace.run_tests()
-        print(tests)
-        print(f"\nFiles:    {shown(workspace.root)}")
-        print(f"History:  {shown(self.folder / 'temporal.db')}; the worker's log is beside it")
-        print(f"Web UI:   look at the run again with\n  {how_to_go_on(self.folder, self.model)}")
+        self._say(str(tests))
+        self._say(f"\nFiles:    {shown(workspace.root)}")
+        self._say(f"History:  {shown(self.folder / 'temporal.db')}; the worker's log is beside it")
         return 0 if tests.passed else 1
 
-
-async def _follow(handle: WorkflowHandle[Any, Any]) -> Any:
-    """Print the run's calls as they are made and end; return its result."""
-    start = time.monotonic()
-    async for call in follow_calls(handle, data_converter, _lost):
-        print(f"{time.monotonic() - start:6.1f} s {_line(call)}", flush=True)
-    return await result_of(handle, _lost)
+    def _ports(self) -> str:
+        """Return the options by which a server has the addresses that this one has."""
+        ui = f" --ui-port {self.server.ui_url.rpartition(':')[2]}" if self.server.ui_url else ""
+        return f" --port {self.server.address.rpartition(':')[2]}{ui}"
 
 
-def _lost() -> None:
-    print("         the server doesn't answer; trying again, the run goes on when it does", flush=True)
+_WORKER_STARTS = "the worker, which imports litellm first"
 
 
-def _start_run(server: DevServer, workflow_id: str, spec: str) -> str:
-    """Start the run as a user would, with the temporal CLI, and return the run's id."""
-    command = ["workflow", "start", "--type", "build_project", "--task-queue", CHOREOGRAPHY_QUEUE]
-    command += ["--workflow-id", workflow_id, "--input", json.dumps(spec)]
-    print(f"$ temporal {shlex.join(command)}\n")
-    done = subprocess.run(
-        [find_program(), *command, "--output", "json"],
-        env=environment_for(server),
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return str(json.loads(done.stdout)["runId"])
+class _Calls:
+    """The calls of the run, told as they are made and end."""
+
+    def __init__(self, say: Callable[[str], None], kill: Callable[[], None] | None) -> None:
+        """Begin with none.
+
+        Args:
+            say: Tells of them.
+            kill: Kills the worker, if somebody wants to see that; called once.
+        """
+        self._say = say
+        self._kill = kill
+        self._running: list[CallSeen] = []
+        self._any_ended = False
+        self._server_lost = False
+
+    async def follow(self, handle: WorkflowHandle[Any, Any]) -> Any:
+        """Tell of the calls until the run ends; return its result."""
+        start = time.monotonic()
+        async for call in follow_calls(handle, data_converter, self._lost):
+            self._server_lost = False
+            self._say(f"{time.monotonic() - start:6.1f} s {_line(call)}")
+            if call.ended is None:
+                self._running.append(call)
+                await self._kill_in_the_middle()
+            else:
+                self._any_ended = True
+                self._running = [other for other in self._running if other is not call]
+        return await result_of(handle, self._lost)
+
+    def in_words(self) -> str:
+        """Say which calls are waited for."""
+        if self._server_lost:
+            return "the server, which doesn't answer"
+        return ", ".join(map(_who, self._running)) or "the run's next call"
+
+    async def _kill_in_the_middle(self) -> None:
+        if self._kill is None or not self._any_ended:
+            return
+        kill, self._kill = self._kill, None
+        await asyncio.sleep(0.2)  # the worker has begun with it
+        self._say(f"         kill -9 of the worker, in the middle of {_who(self._running[-1])}")
+        kill()
+
+    def _lost(self) -> None:
+        self._server_lost = True
+        self._say("         the server doesn't answer; trying again, the run goes on when it does")
+
+
+def _who(call: CallSeen) -> str:
+    return f"{call.instance} ({call.method.partition('.')[2]} {call.item})"
 
 
 def _line(call: CallSeen) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Coroutine
@@ -14,6 +15,7 @@ from typing import Any
 
 from console import guarded
 from console.dev_server import DevServer
+from console.narrator import Narrator
 
 ROOT = Path(__file__).parent.parent
 SCRIPTED_MODEL = "scripted/examples/textkit.toml"
@@ -26,8 +28,10 @@ class TeamError(RuntimeError):
 class Team:
     """The worker process, started anew if something kills it."""
 
-    def __init__(self, folder: Path, server: DevServer, model: str) -> None:
+    def __init__(self, folder: Path, server: DevServer, model: str, narrator: Narrator) -> None:
         self.log = folder / "worker.log"
+        self._narrator = narrator
+        self._log_begins = 0
         self._environment = {
             **environment_for(server),
             "MODEL": model,
@@ -48,6 +52,17 @@ class Team:
         """Process id of the worker."""
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def serves(self) -> bool:
+        """Whether the worker has begun to serve."""
+        with self.log.open("rb") as log:
+            log.seek(self._log_begins)
+            return b"Serving on" in log.read(100_000)
+
+    def kill(self) -> None:
+        """Kill the worker, as `kill -9` does."""
+        os.kill(self.pid, signal.SIGKILL)
 
     async def kept_up_during(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Await work, and start the worker again whenever it is killed meanwhile.
@@ -71,10 +86,11 @@ class Team:
         died = f"worker {self.pid} died (exit code {code})"
         guarded.end(self._process)
         self._start()
-        print(f"         {died}; started another one, {self.pid}: the run goes on", flush=True)
+        self._narrator.say(f"         {died}; started another one, {self.pid}: the run goes on")
 
     def _start(self) -> None:
         with self.log.open("ab") as log:
+            self._log_begins = log.tell()
             command = [sys.executable, "worker.py", "--grace", "1"]
             self._process = guarded.start(command, log, cwd=ROOT, environment=self._environment)
 
@@ -88,8 +104,19 @@ def environment_for(server: DevServer) -> dict[str, str]:
 def how_to_go_on(folder: Path, model: str) -> str:
     """Say how to have the run served again."""
     settings = f"MODEL={shlex.quote(model)} WORKSPACES={shlex.quote(shown(folder / 'workspaces'))}"
-    python = shlex.quote(shown(Path(sys.executable)))
-    return f"{settings} {python} worker.py dev --db {shlex.quote(shown(folder / 'temporal.db'))}"
+    return f"{settings} {python()} worker.py dev --db {shlex.quote(shown(folder / 'temporal.db'))}"
+
+
+def how_to_ask(server: DevServer) -> str:
+    """Say how a client of this server is started, also where its user's settings name another one."""
+    others = [f"-u {name}" for name in sorted(os.environ) if name.startswith("TEMPORAL_")]
+    without = " ".join(["env", *others, ""]) if others else ""
+    return f"{without}TEMPORAL_ADDRESS={server.address} {python()} -m console"
+
+
+def python() -> str:
+    """Return this interpreter, as it is named in a shell."""
+    return shlex.quote(shown(Path(sys.executable)))
 
 
 def shown(path: Path) -> str:

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,10 +67,48 @@ async def builds(server: DevServer, client: Client, tree: Path) -> list[Build]:
     ]
 
 
+class Demo(Process):
+    """A demo that somebody listens to."""
+
+    def __init__(self, tree: Path, folder: Path, *options: str, model: str = "") -> None:
+        # The profile would be an error if the demo asked for it.
+        environment = {"MODEL": model, "TEMPORAL_PROFILE": "somebody's own"}
+        super().__init__(
+            *(sys.executable, "-m", "console", "demo", *options), folder=folder, cwd=tree, environment=environment
+        )
+        self.silences: list[float] = []
+        self._listening = asyncio.create_task(self._listen())
+
+    @property
+    def longest_silence(self) -> float:
+        """Seconds, until the end; less on a machine that has more to do than it has cores, and delays everybody."""
+        assert self._listening.done()
+        return max(self.silences)
+
+    async def exit_code(self) -> int:
+        await self._listening
+        return await super().exit_code()
+
+    def kill(self) -> None:
+        self._listening.cancel()
+        super().kill()
+
+    async def _listen(self) -> None:
+        last, heard, runs = time.monotonic(), "", True
+        while runs:
+            await asyncio.sleep(0.02)
+            runs, output = self.is_running, self.output
+            if output != heard or not runs:
+                overload = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+                now = time.monotonic()
+                self.silences.append((now - last) / overload)
+                last, heard = now, output
+
+
 @pytest.fixture(scope="module")
-async def demo(tree: Path) -> AsyncIterator[Process]:
+async def demo(tree: Path) -> AsyncIterator[Demo]:
     """A demo whose worker was killed in the middle, and which is over."""
-    demo = start_demo(tree, tree / "demo")
+    demo = Demo(tree, tree / "demo")
     try:
         await demo.says("✓ implement_module")
         os.kill(worker_of(demo), signal.SIGKILL)
@@ -103,17 +142,56 @@ def test_a_demo_says_where_the_history_and_the_ui_are(demo: Process, tree: Path)
     assert re.match(r"http://127\.0\.0\.1:\d+/namespaces/default/workflows/textkit/", told("Web UI:", demo))
 
 
-async def test_a_demos_last_words_open_the_run_again(demo: Process, tree: Path, tmp_path: Path) -> None:
-    command = demo.output.rstrip().splitlines()[-1]
-    again = Process("sh", "-c", f"exec env {command}", folder=tmp_path / "again", cwd=tree)
+def test_a_demo_is_never_silent_for_more_than_two_seconds(demo: Demo) -> None:
+    assert demo.longest_silence < 2
+    assert "… waiting for the worker, which imports litellm first" in demo.output
+
+
+async def test_a_demo_is_not_silent_while_a_model_thinks_nor_while_it_stops(tree: Path, tmp_path: Path) -> None:
+    slow = tree / "examples" / "slow.toml"
+    slow.write_text(f"delay = 60\n{(tree / 'examples' / 'textkit.toml').read_text()}")
+    demo = Demo(tree, tmp_path / "demo", model="scripted/examples/slow.toml")
+    try:
+        await demo.says("… waiting for architect-1 (plan_modules ")
+        await asyncio.sleep(3)
+        demo.interrupt()
+        assert await demo.exit_code() == 130
+        assert demo.longest_silence < 2
+    finally:
+        demo.kill()
+
+
+async def test_a_demos_last_words_open_the_run_again_with_its_page_and_its_calls(
+    demo: Demo, tree: Path, tmp_path: Path
+) -> None:
+    opens, page, shows, kills = what_to_try_next(demo)
+    again = Process("sh", "-c", f"exec env {opens}", folder=tmp_path / "again", cwd=tree)
     try:
         await again.serves()
+        assert page == told("Web UI:", demo)
+        assert is_listening(page.split("/")[2].partition(":")[2])
+        show = Process("sh", "-c", shows, folder=tmp_path / "show", cwd=tree)
+        assert await show.exit_code() == 0, show.errors
+        assert re.search(r"coder-\d +implement_module", show.output)
     finally:
         again.kill()
+    assert kills.endswith(" -m console demo --kill")
+
+
+async def test_a_demo_kills_its_worker_in_the_middle_if_asked_to(demo: Demo, tree: Path, tmp_path: Path) -> None:
+    options = what_to_try_next(demo)[-1].partition(" -m console demo ")[2]
+    killing = Demo(tree, tmp_path / "demo", options)
+    try:
+        await killing.says("kill -9 of the worker, in the middle of coder-")
+        await killing.says(f"worker {worker_of(killing)} died (exit code -9); started another one")
+        killing.interrupt()
+        assert await killing.exit_code() == 130
+    finally:
+        killing.kill()
 
 
 async def test_ctrl_c_stops_all_that_a_demo_started(tree: Path, tmp_path: Path) -> None:
-    demo = start_demo(tree, tmp_path / "demo")
+    demo = Demo(tree, tmp_path / "demo")
     try:
         await demo.says("plan_modules")
         port = told("Web UI:", demo).split("/")[2].partition(":")[2]
@@ -132,7 +210,7 @@ async def test_ctrl_c_stops_all_that_a_demo_started(tree: Path, tmp_path: Path) 
 async def test_a_demo_whose_worker_cannot_start_says_why(tree: Path, tmp_path: Path) -> None:
     broken = tree / "activities" / "broken.py"
     broken.write_text("import not_installed\n")
-    demo = start_demo(tree, tmp_path / "demo")
+    demo = Demo(tree, tmp_path / "demo")
     try:
         assert await demo.exit_code() == 2
         assert "No module named 'not_installed' (at broken.py:1)" in demo.errors
@@ -141,10 +219,9 @@ async def test_a_demo_whose_worker_cannot_start_says_why(tree: Path, tmp_path: P
         demo.kill()
 
 
-def start_demo(tree: Path, folder: Path) -> Process:
-    # The profile would be an error if the demo asked for it.
-    environment = {"MODEL": "", "TEMPORAL_PROFILE": "somebody's own"}
-    return Process(sys.executable, "-m", "console", "demo", folder=folder, cwd=tree, environment=environment)
+def what_to_try_next(demo: Demo) -> list[str]:
+    """Return the last words of a demo: what opens the run again, its page, what shows its calls, a kill."""
+    return re.findall(r"^  (\S.*)$", demo.output.partition("\nWhat to try next.")[2], re.MULTILINE)
 
 
 def told(name: str, demo: Process) -> str:
