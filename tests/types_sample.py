@@ -136,6 +136,15 @@ async def groups(specs: list[ModuleSpec], coder: Coder, reviewer: Reviewer) -> N
     assert_type(await fan_out([(specs, coder, implement)]), list[list[Implementation]])
     assert_type(await fan_out([(specs, reviewer, review), (specs, reviewer, review)]), list[list[Review]])
     assert_type(await fan_out([(specs, coder, implement)], on_error="collect"), list[list[Implementation | ItemFailed]])
+    assert_type(await fan_out({"a": (specs, coder, implement)}), dict[str, list[Implementation]])
+    assert_type(await fan_out({1: (specs, reviewer, review), 2: (specs, reviewer, review)}), dict[int, list[Review]])
+    assert_type(
+        await fan_out({"a": (specs, coder, implement)}, on_error="collect"),
+        dict[str, list[Implementation | ItemFailed]],
+    )
+    by_name = {spec.name: ([spec], coder, implement) for spec in specs}
+    assert_type(await fan_out(by_name), dict[str, list[Implementation]])
+    assert_type(await fan_out(by_name.values()), list[list[Implementation]])
     await fan_out(
         [
             (specs, coder, lambda c, spec: c.implement_module(spec)),
@@ -143,6 +152,14 @@ async def groups(specs: list[ModuleSpec], coder: Coder, reviewer: Reviewer) -> N
         ]
     )
 
+    await fan_out(
+        {
+            "implementations": (specs, coder, lambda c, spec: c.implement_module(spec)),
+            "reviews": (specs, reviewer, lambda r, spec: r.review_module(spec.module_path, spec.test_path)),
+        }
+    )
+
+    await fan_out({"a": (specs, coder)})  # type: ignore[arg-type]
     await fan_out([(specs, coder)])  # type: ignore[arg-type]
     await fan_out([(5, coder, implement)])  # type: ignore[list-item]
 

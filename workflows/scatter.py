@@ -6,7 +6,7 @@ reviews = await scatter(modules, reviewer, lambda r, m: r.review_module(m.module
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Literal, TypeVar, get_args, overload
 
@@ -25,6 +25,7 @@ from workflows.sharding import Sharding
 from workflows.together import together
 
 A = TypeVar("A")
+K = TypeVar("K")
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -90,28 +91,42 @@ def scatter(
     return _to_be_awaited(work, "the scatter")
 
 
+# A dict is an iterable of its keys too: one whose keys are groups is taken for a dict of groups.
+@overload
+def fan_out(  # type: ignore[overload-overlap]
+    groups: Mapping[K, Group[R]], *, on_error: Literal["raise"] = ...
+) -> Coroutine[Any, Any, dict[K, list[R]]]: ...
+@overload
+def fan_out(  # type: ignore[overload-overlap]
+    groups: Mapping[K, Group[R]], *, on_error: Literal["collect"]
+) -> Coroutine[Any, Any, dict[K, list[R | ItemFailed]]]: ...
 @overload
 def fan_out(groups: Iterable[Group[R]], *, on_error: Literal["raise"] = ...) -> Coroutine[Any, Any, list[list[R]]]: ...
 @overload
 def fan_out(
     groups: Iterable[Group[R]], *, on_error: Literal["collect"]
 ) -> Coroutine[Any, Any, list[list[R | ItemFailed]]]: ...
-def fan_out(groups: Iterable[Group[Any]], *, on_error: OnError = "raise") -> Coroutine[Any, Any, list[list[Any]]]:
+def fan_out(
+    groups: Mapping[Any, Group[Any]] | Iterable[Group[Any]], *, on_error: OnError = "raise"
+) -> Coroutine[Any, Any, dict[Any, list[Any]] | list[list[Any]]]:
     """Run several scatters at the same time.
 
     Args:
-        groups: Of items, pool and body each, as `scatter` takes them.
+        groups: Of items, pool and body each, as `scatter` takes them: a list of them, or a dict by names of your own.
         on_error: As in `scatter`; an error that is raised cancels the other groups as well.
 
     Returns:
-        A list of results for each group, in the order of the groups.
+        A list of results for each group: a list of these in the order of the groups, or a dict by the same names.
     """
-    given = [(listed(items, "fan_out"), pool, body) for items, pool, body in listed(groups, "fan_out")]
+    names = listed(groups, "fan_out") if isinstance(groups, Mapping) else None
+    each = groups.values() if isinstance(groups, Mapping) else listed(groups, "fan_out")
+    given = [(listed(items, "fan_out"), pool, body) for items, pool, body in each]
 
-    async def work() -> list[list[Any]]:
+    async def work() -> dict[Any, list[Any]] | list[list[Any]]:
         scope = numbering_scope()
         scatters = [_Scatter(items, pool, body, on_error, scope, scope.next_step()) for items, pool, body in given]
-        return await together([group.run() for group in scatters])
+        results = await together([group.run() for group in scatters])
+        return results if names is None else dict(zip(names, results, strict=True))
 
     return _to_be_awaited(work, "the fan_out")
 

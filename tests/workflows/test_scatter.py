@@ -303,6 +303,38 @@ async def test_a_fan_out_over_nothing_is_empty(runs: Runs) -> None:
     assert await runs.execute(no_groups) == []
 
 
+@choreography(worker=2, checker=2)
+async def groups_by_name(as_a_dict: bool, worker: Worker, checker: Worker) -> dict[str, list[str]] | list[list[str]]:
+    """Have the groups of `two_groups` worked on, by names or one after the other."""
+    groups = {
+        "drafts": (["a", "b"], worker, lambda w, item: w.work(item)),
+        "checks": (["c"], checker, lambda w, item: w.work(item)),
+        "appeals": ([], checker, lambda w, item: w.work(item)),
+    }
+    return await (fan_out(groups) if as_a_dict else fan_out(groups.values()))
+
+
+async def test_a_dict_of_groups_gives_a_dict_by_the_same_names_in_the_order_given(runs: Runs) -> None:
+    result = await runs.execute(groups_by_name, True)
+    assert list(result.items()) == [("drafts", ["worker-1", "worker-2"]), ("checks", ["checker-1"]), ("appeals", [])]
+
+
+async def test_groups_have_the_same_steps_with_names_as_without(runs: Runs) -> None:
+    by_name, one_by_one = await runs.start(groups_by_name, True), await runs.start(groups_by_name, False)
+    assert await one_by_one.result() == list((await by_name.result()).values())
+    assert await steps(by_name) == await steps(one_by_one) != []
+
+
+@choreography
+async def no_named_groups(worker: Worker) -> dict[str, list[str]]:
+    """Fan out over an empty dict."""
+    return await fan_out({})
+
+
+async def test_a_fan_out_over_an_empty_dict_is_an_empty_dict(runs: Runs) -> None:
+    assert await runs.execute(no_named_groups) == {}
+
+
 @choreography(worker=2, checker=1)
 async def a_group_fails(on_error: OnError, worker: Worker, checker: Worker) -> list[list[Any]]:
     """Have an item of one group fail while the other group is at work."""
@@ -393,6 +425,26 @@ async def test_fakes_work_in_groups_at_the_same_time() -> None:
     assert fake.log[:2] == ["begin a", "begin c"]
 
 
+async def test_groups_of_fakes_have_names_of_any_kind_also_where_the_dict_is_changed_meanwhile() -> None:
+    fake = Fake()
+    groups: dict[Any, Any] = {
+        (1, "late"): (["a", "b"], fake, lambda f, i: f.work(i)),
+        None: (["c"], fake, lambda f, i: f.work(i)),
+    }
+    working = fan_out(groups)
+    groups.clear()
+    assert list((await working).items()) == [((1, "late"), ["A", "B"]), (None, ["C"])]
+
+
+async def test_errors_of_named_groups_are_collected_or_name_their_item() -> None:
+    groups = {"bad": (["bad"], Fake(), lambda f, i: f.work(i)), "good": (["c"], Fake(), lambda f, i: f.work(i))}
+    results = await fan_out(groups, on_error="collect")
+    assert isinstance(results["bad"][0], ItemFailed)
+    assert results["good"] == ["C"]
+    with pytest.raises(ItemFailed, match=r"item 0 \(bad\)"):
+        await fan_out(groups)
+
+
 async def test_an_error_of_a_fake_cancels_the_other_groups() -> None:
     fake, other = Fake(), Fake()
     with pytest.raises(ItemFailed):
@@ -427,8 +479,12 @@ async def over(kind: str, worker: Worker) -> list[Any]:
         "range(10**30)": range(10**30),
         "endless": itertools.count(),
     }
-    if kind.startswith("group"):
+    if kind == "named group":
+        return list(await fan_out({"none": ([], worker, double), "words": (odd["set"], worker, double)}))
+    if kind == "group":
         return await fan_out([([], worker, double), (odd["set"], worker, double)])
+    if kind == "groups":
+        return await fan_out({("a", worker, double), ("b", worker, double)})
     return await scatter(odd[kind], worker, double)
 
 
@@ -444,6 +500,8 @@ def double(worker: Worker, item: int) -> Awaitable[int]:
         ("iterator of a set", "given a set_iterator, whose order"),
         ("union of keys", "given a set, whose order"),
         ("group", "fan_out at test_scatter.py:"),
+        ("named group", "fan_out at test_scatter.py:"),
+        ("groups", "fan_out at test_scatter.py:"),
         ("range(10**9)", "more than 1,000,000 items, which is the most"),
         ("range(10**30)", "more than 1,000,000 items"),
         ("endless", "more than 1,000,000 items"),
