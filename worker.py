@@ -12,16 +12,15 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from temporalio.client import Client
     from temporalio.worker import Worker
 
+    from workflows.loading import Loading
     from workflows.serving import Settings
 
 
@@ -93,9 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from activities.contract import SEARCH_ATTRIBUTES
     from activities.errors import AgentError
     from activities.logs import set_up_logs
-    from activities.model import load
     from console.dev_server import DevServer, DevServerError
     from workflows.errors import ChoreographyError
+    from workflows.loading import Loading
     from workflows.serving import Settings
 
     set_up_logs(as_json=options.json_logs, level=options.log_level)
@@ -108,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             grace=options.grace,
             team=options.team,
         )
-        loading = _Loading(load if settings.asks_models else None)
+        loading = Loading(needed=settings.asks_models)
         if options.mode != "dev":
             return asyncio.run(serve(settings, loading))
         with DevServer.start(
@@ -122,86 +121,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-async def serve(settings: Settings, loading: _Loading, address: str | None = None) -> int:
+async def serve(settings: Settings, loading: Loading, address: str | None = None) -> int:
     """Connect, serve what the settings name, and drain when told to stop."""
     from activities.attributes import known_attributes
     from workflows.serving import connect, workers
 
     client = await connect(address)
-    # Beside the sandbox of a run, which replaces sys.modules, an import dies half-way and leaves what it has begun.
     await asyncio.to_thread(loading.wait)
     serving = workers(client, settings, await known_attributes(client))
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.set_default_executor(_Threads())
-    _drain_when_told(stop, loop)
+    _drain_when_told(stop, asyncio.get_running_loop())
     return await run_until(stop, client, serving)
 
 
 async def run_until(stop: asyncio.Event, client: Client, serving: Sequence[Worker]) -> int:
     """Run workers until they are to stop, or one of them fails."""
-    running = [asyncio.create_task(worker.run()) for worker in serving]
-    queues = ", ".join(worker.task_queue for worker in serving)
-    print(f"Serving on {client.service_client.config.target_host}: {queues}", flush=True)
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait([stopping, *running], return_when=asyncio.FIRST_COMPLETED)
-    if stop.is_set():
-        print("Draining: no new calls; those in flight may end. Again to quit at once.", flush=True)
-    stopping.cancel()
-    await asyncio.gather(*(worker.shutdown() for worker in serving), return_exceptions=True)
-    results = await asyncio.gather(*running, return_exceptions=True)
-    failed = [result for result in results if isinstance(result, Exception)]
-    for error in failed:
+    from workflows.running import Running
+
+    async with Running(serving) as running:
+        queues = ", ".join(worker.task_queue for worker in serving)
+        print(f"Serving on {client.service_client.config.target_host}: {queues}", flush=True)
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait([stopping, *running.tasks], return_when=asyncio.FIRST_COMPLETED)
+        if stop.is_set():
+            print("Draining: no new calls; those in flight may end. Again to quit at once.", flush=True)
+        stopping.cancel()
+    for error in running.failures:
         print(f"worker.py: {error}", file=sys.stderr)
-    return 1 if failed else 0
-
-
-class _Loading(Thread):
-    """An import that takes seconds, made while the process does other things."""
-
-    def __init__(self, load: Callable[[], None] | None) -> None:
-        """Begin to load; nothing, if nothing is needed."""
-        super().__init__(name="import of litellm", daemon=True)
-        self._load = load
-        self._error: BaseException | None = None
-        self.start()
-
-    def run(self) -> None:
-        try:
-            if self._load is not None:
-                self._load()
-        except BaseException as error:
-            self._error = error
-
-    def wait(self) -> None:
-        """Wait until it is there.
-
-        Raises:
-            SettingInvalid: It can't be imported; says why.
-        """
-        from activities.errors import SettingInvalid
-
-        self.join()
-        if self._error is not None:
-            said = " ".join(f"{type(self._error).__name__}: {self._error}".split())
-            raise SettingInvalid(
-                f"litellm can't be imported: {said}. Install what requirements.lock names, or serve no prompts here "
-                "(--serve)."
-            ) from self._error
-
-
-class _Threads(ThreadPoolExecutor):
-    """The threads of synchronous methods: as many as there are calls, and none is waited for at the end.
-
-    With asyncio's own, which are a few more than the processors, calls would queue up inside of a worker while other
-    workers are idle; and a call that outlasts the grace would keep the worker from ending.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(max_workers=10_000, thread_name_prefix="method")
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        super().shutdown(wait=False, cancel_futures=True)
+    return 1 if running.failures else 0
 
 
 def _drain_when_told(stop: asyncio.Event, loop: asyncio.AbstractEventLoop) -> None:

@@ -7,13 +7,20 @@ process's loop. So what is no ordinary exception is carried by one.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from activities.call import current_call
 from activities.washing import name_of, words_of
 
 T = TypeVar("T")
+
+_THREADS = ThreadPoolExecutor(max_workers=10_000, thread_name_prefix="method")
+"""The threads of synchronous methods: as many as there are calls. With asyncio's own, which are a few more than the
+processors, calls would queue up inside of a worker while other workers are idle.
+"""
 
 
 class Escaped(Exception):
@@ -39,7 +46,8 @@ async def in_thread(function: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     Raises:
         Escaped: It raised what is no ordinary exception.
     """
-    value, error = await asyncio.to_thread(_run, function, args, kwargs)
+    run = contextvars.copy_context().run
+    value, error = await asyncio.get_running_loop().run_in_executor(_THREADS, run, _run, function, args, kwargs)
     if error is not None:
         raise _carried(error)
     result: T = value

@@ -11,10 +11,12 @@ from typing import Any
 
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
+from temporalio.contrib.pydantic import PydanticPayloadConverter
+from temporalio.converter import DataConverter, DefaultFailureConverter, DefaultPayloadConverter
 from temporalio.envconfig import ClientConfig
 from temporalio.plugin import SimplePlugin
 from temporalio.service import RPCError
-from temporalio.worker import PollerBehaviorAutoscaling, Replayer, Worker
+from temporalio.worker import PollerBehaviorAutoscaling, Replayer, ReplayerConfig, Worker
 
 from activities.activity import Activity, activity_for
 from activities.agent import Agent, methods_of
@@ -24,7 +26,7 @@ from activities.contract import CHOREOGRAPHY_QUEUE, method_name, of_team
 from activities.converter import data_converter
 from activities.errors import AgentError, place_of
 from activities.method import Method
-from activities.pages import PagesCodec, keep_page
+from activities.pages import Codecs, PagesCodec, codecs_of, keep_page
 from activities.person import Person
 from activities.queues import breathe
 from workflows.batching import Batching
@@ -142,10 +144,50 @@ async def open_client(**config: Any) -> Client:
     Args:
         **config: As for `Client.connect`.
     """
-    codec = PagesCodec()
-    client = await Client.connect(**config, data_converter=dataclasses.replace(data_converter, payload_codec=codec))
-    codec.client = client
-    return client
+    return client_of_workers(await Client.connect(**config))
+
+
+def client_of_workers(client: Client) -> Client:
+    """Return a client on the same connection that reads and writes as workers do; its plugins stay behind.
+
+    Raises:
+        SettingsInvalid: The client has a converter that can't go together with it.
+    """
+    pages = PagesCodec()
+    config = client.config(active_config=True)
+    made = Client(
+        config["service_client"],
+        namespace=config["namespace"],
+        data_converter=converter_for(config["data_converter"], pages),
+        interceptors=config["interceptors"],
+        default_workflow_query_reject_condition=config["default_workflow_query_reject_condition"],
+        header_codec_behavior=config["header_codec_behavior"],
+    )
+    pages.client = made
+    return made
+
+
+def converter_for(given: DataConverter, pages: PagesCodec) -> DataConverter:
+    """Return what converts as choreographies need it, with the codec and the storage of what a client has.
+
+    Raises:
+        SettingsInvalid: It has a converter of its own.
+    """
+    for one, known in (
+        (given.payload_converter_class, (DefaultPayloadConverter, PydanticPayloadConverter)),
+        (given.failure_converter_class, (DefaultFailureConverter,)),
+    ):
+        if one not in (*known, data_converter.payload_converter_class, data_converter.failure_converter_class):
+            raise SettingsInvalid(
+                f"The client converts by {one.__module__}.{one.__qualname__}; choreographies need a converter of their "
+                "own. Give the plugin a client without, and put what you need into a payload codec, which is kept."
+            )
+    others = [codec for codec in codecs_of(given) if not isinstance(codec, PagesCodec)]
+    return dataclasses.replace(
+        data_converter,
+        payload_codec=Codecs(pages, *others) if others else pages,
+        external_storage=given.external_storage,
+    )
 
 
 def _cause_of(error: RuntimeError) -> str:
@@ -180,12 +222,18 @@ def replayer(*choreographies: Choreography[..., Any], client: Client | None = No
         *choreographies: Whose runs they are.
         client: What `connect` gives, for runs that have much to remember, and keep it outside of their histories.
     """
-    return Replayer(
-        workflows=[choreography.workflow for choreography in choreographies],
+    config = replayed(choreographies)
+    config["data_converter"] = client.data_converter if client else data_converter
+    return Replayer(**config)
+
+
+def replayed(choreographies: Sequence[Choreography[..., Any]]) -> ReplayerConfig:
+    """Return what replays runs of choreographies, and nothing else."""
+    return ReplayerConfig(
+        workflows=[*(choreography.workflow for choreography in choreographies), *_OWN_WORKFLOWS],
         workflow_runner=sandbox(choreographies),
         interceptors=[Guarded()],
         workflow_failure_exception_types=FAILS_A_WORKFLOW,
-        data_converter=client.data_converter if client else data_converter,
     )
 
 
