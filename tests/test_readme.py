@@ -12,6 +12,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -22,6 +23,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = (
     "README.md",
     "CONTRIBUTING.md",
+    "llms.txt",
     "docker/README.md",
     *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")),
 )
@@ -168,6 +170,16 @@ def _complaining() -> Iterator[None]:
             yield
     except SystemExit as end:
         pytest.fail(f"{end}: {said.getvalue()}")
+
+
+@pytest.mark.parametrize("wrong", blocks("py", "llms.txt"))
+def test_what_is_called_an_error_is_one(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, _, words = wrong.partition("\n")[0].removeprefix("# ").partition(": ")
+    module = ModuleType("wrong")
+    monkeypatch.setitem(sys.modules, "wrong", module)
+    with pytest.raises(Exception, match=re.escape(words)) as raised:
+        exec(wrong, vars(module))
+    assert raised.typename == name
 
 
 @pytest.mark.parametrize("page", PAGES)
