@@ -88,17 +88,29 @@ class Script(_Table):
     def load(cls, path: Path | str) -> Script:
         """Read a script; raise SettingInvalid, naming file, place and mend, if it can't be used."""
         try:
-            script = cls.model_validate(tomllib.loads(Path(path).read_text(encoding="utf-8")))
+            written = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise SettingInvalid(
                 f"Script {path} can't be read: {error.strerror}. Name the model scripted/<path of its file>."
             ) from error
-        except ValidationError as error:
-            problems = "; ".join(_place(*e["loc"]) + e["msg"].removeprefix("Value error, ") for e in error.errors())
-            raise SettingInvalid(f"Script {path} can't be used: {problems}.") from error
         except ValueError as error:  # not UTF-8 or not TOML; the message has line and column
             raise SettingInvalid(f"Script {path} is not valid TOML: {error}.") from error
-        script._path = str(path)
+        return cls.read(written, str(path))
+
+    @classmethod
+    def read(cls, written: Mapping[str, Any], name: str) -> Script:
+        """Take what a file has; raise SettingInvalid, naming place and mend, if it can't be used.
+
+        Args:
+            written: The file's tables.
+            name: What to call it in errors.
+        """
+        try:
+            script = cls.model_validate(written)
+        except ValidationError as error:
+            problems = "; ".join(_place(*e["loc"]) + e["msg"].removeprefix("Value error, ") for e in error.errors())
+            raise SettingInvalid(f"Script {name} can't be used: {problems}.") from error
+        script._path = name
         return script
 
     def reply(self, messages: Sequence[Message]) -> Reply:

@@ -1,5 +1,7 @@
-"""What users test their own teams with: fakes that stand for agents in a choreography, without server and model."""
+"""What users test their own teams with: fakes for agents, a scripted provider for models, and the replay check."""
 
 from testing.fakes import FakeCall, FakeError, calls_of, fake
+from testing.provider import ScriptedProvider
+from testing.replay import DoesNotReplay, replays
 
-__all__ = ["FakeCall", "FakeError", "calls_of", "fake"]
+__all__ = ["DoesNotReplay", "FakeCall", "FakeError", "ScriptedProvider", "calls_of", "fake", "replays"]

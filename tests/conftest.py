@@ -53,10 +53,8 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
     model.load()
     monkeypatch.setattr("activities.patience._gates", {})  # nobody waits for what failed in another test
     with Provider() as started:
-        monkeypatch.setenv("MODEL", "openai/any")
-        monkeypatch.setenv("OPENAI_API_KEY", "any")
-        monkeypatch.setenv("OPENAI_BASE_URL", started.url)
-        monkeypatch.setenv("OPENAI_API_BASE", started.url)
+        for name, value in started.environment.items():
+            monkeypatch.setenv(name, value)
         yield started
 
 

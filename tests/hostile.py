@@ -266,7 +266,6 @@ class HostileProvider(Provider):
         first = next(str(message["content"]) for message in request.messages if message["role"] == "user")
         name = first.partition("scene: ")[2]
         self.asked[name] += 1
-        self.requests.append(request)
         _check_history(request)
         left = self._left[name]
         return left.popleft() if len(left) > 1 else left[0]

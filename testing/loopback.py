@@ -1,0 +1,308 @@
+"""A model provider on loopback: it speaks OpenAI's chat-completions protocol, over real HTTP.
+
+What it says is up to who inherits from it. A reply writes itself, so that there may be any, impossible ones included.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import socket
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Protocol, Self, TypeAlias
+
+JSON: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A chat-completions request as it arrived; names of headers in lower case."""
+
+    body: JSON
+    headers: Mapping[str, str]
+    at: float = field(default_factory=time.monotonic)
+
+    @property
+    def model(self) -> str:
+        """The model that is asked."""
+        return str(self.body.get("model"))
+
+    @property
+    def messages(self) -> list[JSON]:
+        """The conversation so far."""
+        return list(self.body["messages"])
+
+    @property
+    def tools(self) -> list[str]:
+        """The names of the tools that may be called."""
+        return [tool["function"]["name"] for tool in self.body.get("tools", [])]
+
+    @property
+    def response_format(self) -> JSON:
+        """The form that the answer shall have; empty if none is asked for."""
+        return dict(self.body.get("response_format") or {})
+
+    @property
+    def last_user(self) -> str:
+        """What the user said last."""
+        said = [message["content"] for message in self.messages if message["role"] == "user"]
+        return str(said[-1]) if said else ""
+
+    @property
+    def digest(self) -> str:
+        """What identifies the messages: equal messages have equal digests."""
+        return hashlib.sha256(json.dumps(self.messages, sort_keys=True).encode()).hexdigest()
+
+
+class Reply(Protocol):
+    """Whatever is said to a request."""
+
+    def send(self, to: Exchange) -> None:
+        """Write itself."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """An answer in words, or in JSON when the request asked for it."""
+
+    content: str | None
+    finish_reason: str = "stop"
+    prompt_tokens: int = 10
+    completion_tokens: int = 5
+
+    def send(self, to: Exchange) -> None:
+        """Write itself."""
+        to.send(200, _completion(self, [], to.asked.model))
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """One use of a tool. Arguments given as text are sent as they are, for malformed JSON."""
+
+    name: str
+    arguments: Mapping[str, Any] | str
+    id: str | None = None
+
+
+@dataclass(frozen=True)
+class Tools:
+    """An answer that calls tools, all of them at once."""
+
+    calls: tuple[ToolCall, ...]
+    content: str | None = None
+    finish_reason: str = "tool_calls"
+    prompt_tokens: int = 10
+    completion_tokens: int = 5
+
+    def send(self, to: Exchange) -> None:
+        """Write itself."""
+        to.send(200, _completion(self, self.calls, to.asked.model))
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A refusal in OpenAI's form; `retry_after` is sent as it is: seconds, or an HTTP date."""
+
+    status: int
+    message: str = "The provider failed on demand."
+    code: str | None = None
+    type: str | None = None
+    retry_after: float | str | None = None
+
+    def send(self, to: Exchange) -> None:
+        """Write itself."""
+        kind = self.type or _KINDS.get(self.status, "server_error")
+        headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        error = {"message": self.message, "type": kind, "param": None, "code": self.code}
+        to.send(self.status, {"error": error}, headers)
+
+
+@dataclass(frozen=True)
+class Slow:
+    """A reply that comes late."""
+
+    seconds: float
+    then: Reply
+
+    def send(self, to: Exchange) -> None:
+        """Write itself, unless the client hangs up before."""
+        if not to.ends_within(self.seconds):
+            self.then.send(to)
+
+
+class Loopback:
+    """Serve chat completions on a free port of this machine for as long as the context lasts.
+
+    Attributes:
+        url: Where, as `OPENAI_BASE_URL` takes it.
+        anywhere: Whether completions are served at any path.
+        requests: Every request for a completion, recorded before it is replied to.
+        abandoned: Those whose client hung up while a `Slow` reply was due.
+    """
+
+    def __init__(self, *, anywhere: bool = False) -> None:
+        self.requests: list[Request] = []
+        self.abandoned: list[Request] = []
+        self.anywhere = anywhere
+        self._server = _Server(self)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment in which models are asked here: `MODEL`, and what any `openai/…` model needs."""
+        return {
+            "MODEL": "openai/any",
+            "OPENAI_API_KEY": "any",
+            "OPENAI_BASE_URL": self.url,
+            "OPENAI_API_BASE": self.url,
+        }
+
+    def reply(self, request: Request) -> Reply:
+        """Choose what is said to a request, in any thread."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.stop()
+        self._thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 512  # with the default of 5, a burst of connections waits seconds to be let in
+
+    def __init__(self, provider: Loopback) -> None:
+        super().__init__(("127.0.0.1", 0), Exchange)
+        self.provider = provider
+        self.stopping = False
+        self.connections: set[socket.socket] = set()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Stay quiet about clients that hang up."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+    def stop(self) -> None:
+        """Stop, and end the connections that clients keep alive or wait on."""
+        self.stopping = True
+        self.shutdown()
+        self.server_close()
+        for connection in list(self.connections):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+class Exchange(BaseHTTPRequestHandler):
+    """A request, and the connection on which it is replied to."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # headers and body are written apart, and the second would wait for an answer
+    server: _Server
+    asked: Request
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the provider stops."""
+        return self.server.stopping
+
+    def setup(self) -> None:
+        """Begin with a connection."""
+        super().setup()
+        self.server.connections.add(self.connection)
+
+    def finish(self) -> None:
+        """End with it."""
+        self.server.connections.discard(self.connection)
+        super().finish()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Stay quiet: the requests are on record."""
+
+    def do_GET(self) -> None:
+        """List one model."""
+        self.send(200, {"object": "list", "data": [{"id": "any", "object": "model", "owned_by": "tests"}]})
+
+    def do_POST(self) -> None:
+        """Reply to a request for a completion."""
+        provider = self.server.provider
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.asked = Request(body, {name.lower(): value for name, value in self.headers.items()})
+        if self.path != "/v1/chat/completions" and not provider.anywhere:
+            Fault(404, f"no such path: {self.path}").send(self)
+            return
+        provider.requests.append(self.asked)
+        try:
+            reply = provider.reply(self.asked)
+        except Exception as error:
+            reply = Fault(400, f"the test's provider: {type(error).__name__}: {error}")
+        reply.send(self)
+
+    def send(self, status: int, body: JSON | str, headers: Mapping[str, str] | None = None) -> None:
+        """Write a whole response."""
+        data = (body if isinstance(body, str) else json.dumps(body)).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def ends_within(self, seconds: float) -> bool:
+        """Wait, and tell whether the connection ended meanwhile."""
+        self.connection.settimeout(seconds)
+        try:
+            # A waiting client sends nothing: whatever there is to read is the end.
+            self.connection.recv(1, socket.MSG_PEEK)
+        except TimeoutError:
+            self.connection.settimeout(None)
+            return False
+        except ConnectionError:
+            pass
+        self.close_connection = True
+        if not self.stopping:
+            self.server.provider.abandoned.append(self.asked)
+        return True
+
+
+_KINDS = {
+    **dict.fromkeys((400, 401, 404, 422), "invalid_request_error"),
+    403: "request_forbidden",
+    429: "requests",
+}
+_ids = itertools.count(1)
+
+
+def _completion(reply: Text | Tools, calls: tuple[ToolCall, ...] | list[ToolCall], model: str) -> JSON:
+    message: JSON = {"role": "assistant", "content": reply.content}
+    if calls:
+        message["tool_calls"] = [_tool_call(call) for call in calls]
+    return {
+        "id": f"chatcmpl-{next(_ids)}",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": model,
+        "service_tier": "default",
+        "choices": [{"index": 0, "message": message, "finish_reason": reply.finish_reason}],
+        "usage": {
+            "prompt_tokens": reply.prompt_tokens,
+            "completion_tokens": reply.completion_tokens,
+            "total_tokens": reply.prompt_tokens + reply.completion_tokens,
+        },
+    }
+
+
+def _tool_call(call: ToolCall) -> JSON:
+    arguments = call.arguments if isinstance(call.arguments, str) else json.dumps(call.arguments)
+    function = {"name": call.name, "arguments": arguments}
+    return {"id": call.id or f"call_{next(_ids)}", "type": "function", "function": function}
