@@ -54,9 +54,10 @@ bench: $(VENV) ## Measure what the harness costs and how far it goes: ONLY=overh
 	@$(RUN) bench $(if $(ONLY),--only $(ONLY)) $(if $(SCALE),--scale $(SCALE)) $(if $(WORKERS),--workers $(WORKERS)) \
 	    $(if $(CHECK),--check)
 
-lint: $(VENV) ## Check format and style
+lint: $(VENV) ## Check format and style, and that no room imports another against the direction
 	@$(RUN) ruff format --check .
 	@$(RUN) ruff check .
+	@.venv/bin/lint-imports --no-logo --no-cache > .venv/imports.log || { cat .venv/imports.log >&2; exit 1; }
 
 types: $(VENV) ## Check types
 	@$(RUN) mypy

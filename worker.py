@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from temporalio.client import Client
     from temporalio.worker import Worker
 
-    from workflows.loading import Loading
-    from workflows.serving import Settings
+    from workflows.serving.loading import Loading
+    from workflows.serving.workers import Settings
 
 
 def parser() -> argparse.ArgumentParser:
@@ -89,13 +89,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until Ctrl-C or SIGTERM; return the exit code."""
     options = parser().parse_args(arguments)
     # Here, because they take longer than --help may.
-    from activities.contract import SEARCH_ATTRIBUTES
+    from activities.border.logs import set_up_logs
+    from activities.contract.names import SEARCH_ATTRIBUTES
     from activities.errors import AgentError
-    from activities.logs import set_up_logs
     from console.dev_server import DevServer, DevServerError
     from workflows.errors import ChoreographyError
-    from workflows.loading import Loading
-    from workflows.serving import Settings
+    from workflows.serving.loading import Loading
+    from workflows.serving.workers import Settings
 
     set_up_logs(as_json=options.json_logs, level=options.log_level)
     try:
@@ -123,8 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def serve(settings: Settings, loading: Loading, address: str | None = None) -> int:
     """Connect, serve what the settings name, and drain when told to stop."""
-    from activities.attributes import known_attributes
-    from workflows.serving import connect, workers
+    from activities.housekeeping.attributes import known_attributes
+    from workflows.serving.workers import connect, workers
 
     client = await connect(address)
     await asyncio.to_thread(loading.wait)
@@ -136,7 +136,7 @@ async def serve(settings: Settings, loading: Loading, address: str | None = None
 
 async def run_until(stop: asyncio.Event, client: Client, serving: Sequence[Worker]) -> int:
     """Run workers until they are to stop, or one of them fails."""
-    from workflows.running import Running
+    from workflows.serving.running import Running
 
     async with Running(serving) as running:
         queues = ", ".join(worker.task_queue for worker in serving)

@@ -1,6 +1,10 @@
 """The wing that touches the world: agents, their tools, the model boundary, the workspace."""
 
-from activities.agent import Agent, prompt, task, tool
-from activities.person import Person
+from activities.answering.in_process import answer_in_process
+from activities.declarations.agent import Agent, prompt, task, tool
+from activities.declarations.method import answered_here_by
+from activities.declarations.person import Person
 
 __all__ = ["Agent", "Person", "prompt", "task", "tool"]
+
+answered_here_by(answer_in_process)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from activities.agent import Agent, prompt, tool
+from activities.declarations.agent import Agent, prompt, tool
 
 
 class ModuleSpec(BaseModel):

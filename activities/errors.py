@@ -147,5 +147,5 @@ def is_installed(file: str) -> bool:
 
 _INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
-_AROUND_TASKS = str(Path(__file__).with_name("user_code.py"))
+_AROUND_TASKS = str(Path(__file__).parent / "border" / "user_code.py")
 """What stands around each task that a program starts."""

@@ -16,12 +16,14 @@ import sys
 from temporalio.client import Client
 from temporalio.worker import Worker
 
-from activities.contract import CHOREOGRAPHY_QUEUE, Owner, Position
-from activities.converter import data_converter
-from activities.memory import Durable
-from activities.transcript import Entry
+from activities.contract.conversations import Owner
+from activities.contract.envelope import Position
+from activities.contract.names import CHOREOGRAPHY_QUEUE
+from activities.memory.durable import Durable
+from activities.memory.transcript import Entry
+from activities.values.converter import data_converter
 from console.dev_server import DevServer
-from workflows.conversation import Conversation
+from workflows.memory.conversation import Conversation
 
 WORDS = [
     "the",

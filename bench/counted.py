@@ -11,9 +11,9 @@ import sys
 
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 
-from activities.model import load
+from activities.models.model import load
 from worker import run_until
-from workflows.serving import Settings, connect, workers
+from workflows.serving.workers import Settings, connect, workers
 
 
 async def serve() -> int:

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from temporalio.client import Client, WorkflowHandle
 
 from activities import Agent, task
-from activities.contract import CHOREOGRAPHY_QUEUE
+from activities.contract.names import CHOREOGRAPHY_QUEUE
 from bench.site import site
 from workflows import choreography, scatter
 

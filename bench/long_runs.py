@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from activities import Agent, task
-from activities.contract import CHOREOGRAPHY_QUEUE
+from activities.contract.names import CHOREOGRAPHY_QUEUE
 from bench.histories import history_of
 from bench.site import Site, site
 from workflows import choreography, continue_with

@@ -11,8 +11,8 @@ from bench import bare
 from bench.figures import Figure, ratio
 from bench.site import Ran, Site, right, site
 from bench.team import nothing_at_once, nothing_in_turn, say_at_once, say_in_turn
-from workflows.choreography import Choreography
-from workflows.run import CALLS_IN_FLIGHT
+from workflows.engine.run import CALLS_IN_FLIGHT
+from workflows.program.choreography import Choreography
 
 MOST = 1.15
 ROUNDS = 9

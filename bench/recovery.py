@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from activities.contract import CHOREOGRAPHY_QUEUE
+from activities.contract.names import CHOREOGRAPHY_QUEUE
 from bench.figures import Figure
 from bench.site import Site, site
 from bench.team import note_at_once

@@ -27,11 +27,11 @@ from typing import Any
 
 from temporalio.client import Client
 
-from activities.contract import CHOREOGRAPHY_QUEUE
-from activities.converter import data_converter
+from activities.contract.names import CHOREOGRAPHY_QUEUE
+from activities.values.converter import data_converter
 from console import guarded
 from console.dev_server import HOST, DevServer
-from workflows.choreography import Choreography
+from workflows.program.choreography import Choreography
 
 ROOT = Path(__file__).parent.parent
 TEAM = ("worker.py", "--bare", "--module", "bench.team", "--log-level", "warning")

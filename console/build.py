@@ -13,9 +13,9 @@ from typing import Any
 
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 
-from activities.contract import CHOREOGRAPHY_QUEUE
-from activities.converter import data_converter
-from activities.workspace import Workspace
+from activities.contract.names import CHOREOGRAPHY_QUEUE
+from activities.values.converter import data_converter
+from activities.workspace.workspace import Workspace
 from console.dev_server import DevServer, find_program
 from console.history import CallSeen, follow_calls, result_of
 from console.narrator import Narrator

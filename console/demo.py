@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-from activities.contract import SEARCH_ATTRIBUTES
+from activities.contract.names import SEARCH_ATTRIBUTES
 from console.dev_server import DevServer, DevServerError
 from console.narrator import Narrator
 from console.team import ROOT, SCRIPTED_MODEL, Team, TeamError, how_to_go_on

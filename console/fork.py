@@ -16,10 +16,10 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, Work
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.call import workspaces_folder
-from activities.workspace import Workspace
-from workflows.fork import ForkPoint
-from workflows.serving import SettingsInvalid, connect
+from activities.border.context import workspaces_folder
+from activities.workspace.workspace import Workspace
+from workflows.engine.fork import ForkPoint
+from workflows.serving.workers import SettingsInvalid, connect
 
 _RPC_TIMEOUT = timedelta(seconds=20)
 _FIRST_ID = 1

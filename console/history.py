@@ -18,10 +18,10 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.converter import DataConverter
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.contract import Usage
-from activities.identity import step_of
+from activities.contract.identity import step_of
+from activities.contract.usage import Usage
 from console.trouble import troubles_of
-from workflows.people import MEMO
+from workflows.people.people import MEMO
 
 
 @dataclass

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from console.history import CallSeen, RunSeen
-from workflows.progress import counted, used_in_words
+from workflows.shown.progress import counted, used_in_words
 
 MOST_CALLS = 150
 """Calls in one diagram. Renderers refuse a text of more than 50,000 characters, and nobody reads a longer one."""

@@ -12,12 +12,12 @@ from rich.table import Table
 from rich.text import Text
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.contract import Usage
+from activities.contract.usage import Usage
 from console.history import CallSeen, RunSeen, read_run
 from console.mermaid import sequence_diagram
 from console.view import duration
-from workflows.progress import counted, money, tokens_of, used_in_words
-from workflows.serving import SettingsInvalid, connect
+from workflows.serving.workers import SettingsInvalid, connect
+from workflows.shown.progress import counted, money, tokens_of, used_in_words
 
 _WIDTH_OF_A_FILE = 160
 _WIDEST_COLUMN = 40

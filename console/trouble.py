@@ -14,11 +14,12 @@ from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryReverse
 from temporalio.client import Client, WorkflowExecutionDescription
 from temporalio.service import RPCError
 
-from activities.contract import CHOREOGRAPHY_QUEUE, SHARD, clip, team_of
-from activities.identity import step_of
-from activities.queues import is_served
-from workflows.changed import change_in_words, is_change
-from workflows.unknown import unknown_choreography
+from activities.contract.identity import step_of
+from activities.contract.names import CHOREOGRAPHY_QUEUE, SHARD, team_of
+from activities.contract.text import clip
+from activities.housekeeping.queues import is_served
+from workflows.serving.unknown import unknown_choreography
+from workflows.shown.changed import change_in_words, is_change
 
 _RETRIES_TOLD = 5
 _PARTS_ASKED = 20

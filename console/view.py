@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 from temporalio.client import WorkflowExecutionStatus
 
-from workflows.progress import Progress, ScatterProgress
+from workflows.shown.progress import Progress, ScatterProgress
 
 _ENDED_SHOWN = 4
 """Scatters that have ended and are still shown."""

@@ -22,8 +22,8 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from console.trouble import nobody_answers, troubles_of
 from console.view import Sight, line, page
-from workflows.progress import Progress
-from workflows.serving import SettingsInvalid, connect
+from workflows.serving.workers import SettingsInvalid, connect
+from workflows.shown.progress import Progress
 
 _RPC_TIMEOUT = timedelta(seconds=5)
 # The client's own time limit ends a call as cancelled.

@@ -15,10 +15,10 @@ from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 
-from activities.agent import Agent, methods_of
-from activities.contract import explain
+from activities.contract.text import explain
+from activities.declarations.agent import Agent, methods_of
+from activities.declarations.method import Method
 from activities.errors import AgentError
-from activities.method import Method
 
 A = TypeVar("A", bound=Agent)
 

@@ -15,8 +15,8 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from activities.errors import ScriptExhausted
-from activities.scripted import Reply as Said
-from activities.scripted import Script, prompt_tokens
+from activities.models.scripted import Reply as Said
+from activities.models.scripted import Script, prompt_tokens
 from testing.loopback import Fault, Loopback, Reply, Request, Slow, Text, ToolCall, Tools
 
 

@@ -15,9 +15,9 @@ from typing import Any
 
 from temporalio.client import Client, WorkflowHistory
 
-from workflows.changed import change_in_words
-from workflows.choreography import Choreography
-from workflows.serving import replayer
+from workflows.program.choreography import Choreography
+from workflows.serving.workers import replayer
+from workflows.shown.changed import change_in_words
 
 
 class DoesNotReplay(AssertionError):
@@ -34,7 +34,7 @@ async def replays(
             what `handle.fetch_history()` gives.
         *choreographies: Whose runs they are.
         client: For runs that have much to remember, and keep it outside of their histories: what
-            `workflows.serving.connect` gives.
+            `workflows.serving.workers.connect` gives.
 
     Raises:
         DoesNotReplay: One does not; names it, and the step.

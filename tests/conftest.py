@@ -20,17 +20,17 @@ from rich.console import Console
 from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError
 
-from activities import model
-from activities.attributes import known_attributes
-from activities.contract import CHOREOGRAPHY_QUEUE
-from activities.converter import data_converter
+from activities.contract.names import CHOREOGRAPHY_QUEUE
+from activities.housekeeping.attributes import known_attributes
+from activities.models import model
+from activities.values.converter import data_converter
 from console.dev_server import DevServer
 from console.history import read_run
 from console.mermaid import sequence_diagram
 from console.show import print_table
 from tests.provider import Provider
-from workflows.choreography import Choreography
-from workflows.serving import Settings, open_client, workers
+from workflows.program.choreography import Choreography
+from workflows.serving.workers import Settings, open_client, workers
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +51,7 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
     """A model provider on loopback, which `MODEL` names."""
     # On a busy machine the import takes longer than a call may be silent, if a call has to wait for it.
     model.load()
-    monkeypatch.setattr("activities.patience._gates", {})  # nobody waits for what failed in another test
+    monkeypatch.setattr("activities.models.patience._gates", {})  # nobody waits for what failed in another test
     with Provider() as started:
         for name, value in started.environment.items():
             monkeypatch.setenv(name, value)

@@ -15,8 +15,8 @@ from temporalio.client import WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
-from activities.converter import data_converter
-from activities.workspace import Workspace
+from activities.values.converter import data_converter
+from activities.workspace.workspace import Workspace
 from console.history import follow_calls
 from tests.conftest import Ledger, Runs
 from tests.office import (
@@ -36,9 +36,9 @@ from tests.office import (
 from tests.provider import Fault, Garbage, Provider, Slow, Text, ToolCall, Tools
 from tests.system.processes import eventually, is_alive
 from workflows import choreography
-from workflows.discovery import DiscoveryError
 from workflows.errors import ChoreographyInvalid
-from workflows.serving import Settings
+from workflows.serving.discovery import DiscoveryError
+from workflows.serving.workers import Settings
 
 OFFICE = "tests.office"
 
@@ -203,7 +203,7 @@ async def test_an_agent_that_nobody_serves_is_reported(
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "haunted.py").write_text(HAUNTED)
-    monkeypatch.setattr("workflows.queue_watch.LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr("workflows.serving.queue_watch.LOOK_EVERY_S", 0.1)
     async with runs.serving("haunted", serve=("choreography",)):
         run = await runs.start("haunt")
         waits: list[str] = []

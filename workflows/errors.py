@@ -7,9 +7,9 @@ from pathlib import Path
 
 from temporalio.worker.workflow_sandbox import RestrictedWorkflowAccessError
 
-from activities.contract import clip
+from activities.border.washing import in_a_list, name_of, words_of
+from activities.contract.text import clip
 from activities.errors import AgentError, place_of
-from activities.washing import in_a_list, name_of, words_of
 
 _HERE = str(Path(__file__).parent)
 

@@ -9,7 +9,7 @@ import pytest
 from temporalio.client import WorkflowExecutionStatus, WorkflowHandle
 
 from activities import Agent, prompt, task
-from activities.workspace import Workspace
+from activities.workspace.workspace import Workspace
 from console.dev_server import DevServer
 from console.fork import Wish, fork
 from tests.conftest import Runs
@@ -162,7 +162,7 @@ async def test_other_inputs_that_change_what_came_before_are_told(
         assert await asyncio.to_thread(fork, Wish(run.id, "3", inputs=['"hail"', '"snow"'])) == 2
     told = capsys.readouterr().err
     assert "has failed at once" in told
-    assert "Step 1: expected Poet.write by poet-1 (rain)" in told
+    assert "step 1 expected Poet.write by poet-1 (rain)" in told
 
 
 async def test_other_inputs_that_change_only_what_comes_are_used(runs: Runs, poets: Provider) -> None:

@@ -10,7 +10,7 @@ import pytest
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.worker import Worker
 
-from activities.converter import data_converter
+from activities.values.converter import data_converter
 from console.dev_server import DevServer
 from console.history import CallSeen, follow_calls, result_of
 from tests.conftest import Ledger, Runs

@@ -9,7 +9,7 @@ import pytest
 from temporalio import workflow
 from temporalio.worker import Worker as TemporalWorker
 
-from activities.contract import CHOREOGRAPHY_QUEUE
+from activities.contract.names import CHOREOGRAPHY_QUEUE
 from console.dev_server import DevServer
 from console.history import read_run
 from console.show import show

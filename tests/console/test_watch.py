@@ -17,7 +17,7 @@ from tests.conftest import Runs
 from tests.system.processes import Process, eventually, free_port
 from tests.workflows.crew import Worker, diary
 from workflows import choreography, phase, scatter
-from workflows.progress import Progress
+from workflows.shown.progress import Progress
 
 
 @choreography(worker=30)

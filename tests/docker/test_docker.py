@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]  # comes with litellm, without types
 
-from activities.contract import CHOREOGRAPHY_QUEUE
+from activities.contract.names import CHOREOGRAPHY_QUEUE
 from console.dev_server import TUNED, DevServer
 from worker import parser
-from workflows.serving import Settings
+from workflows.serving.workers import Settings
 
 ROOT = Path(__file__).parent.parent.parent
 COMPOSE = yaml.safe_load((ROOT / "docker/compose.yaml").read_text())
@@ -237,16 +237,16 @@ def test_the_worker_needs_nothing_but_what_is_copied(tmp_path: Path) -> None:
             shutil.copy(ROOT / source, tmp_path / target)
     program = (
         "import sys; sys.path.insert(0, '.')\n"
-        "import activities.activity, activities.logs, console.dev_server, worker\n"
-        "from workflows.serving import Settings\n"
-        "print(activities.activity.__file__, *Settings.read().queues)\n"
+        "import activities.calls.activity, activities.border.logs, console.dev_server, worker\n"
+        "from workflows.serving.workers import Settings\n"
+        "print(activities.calls.activity.__file__, *Settings.read().queues)\n"
     )
     # -P: neither the folder of this test nor PYTHONPATH may lend it a module.
     run = subprocess.run(
         [sys.executable, "-P", "-c", program], cwd=tmp_path, env={}, capture_output=True, text=True, check=False
     )
     assert run.stderr == ""
-    assert run.stdout.split() == [str(tmp_path / "activities/activity.py"), *Settings.read().queues]
+    assert run.stdout.split() == [str(tmp_path / "activities/calls/activity.py"), *Settings.read().queues]
 
 
 def test_both_databases_get_the_servers_schema(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from temporalio.client import Client, WorkflowHandle
 
 import worker
-from activities import model
+from activities.models import model
 from tests.conftest import Runs
 from tests.system.processes import ROOT, eventually, files_of
 

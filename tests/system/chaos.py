@@ -27,10 +27,10 @@ from typing import Any, Literal
 from temporalio.client import Client, WorkflowHandle
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig
 
-from activities.contract import CHOREOGRAPHY_QUEUE
-from activities.converter import data_converter
-from activities.scripted import Script
-from activities.workspace import Workspace
+from activities.contract.names import CHOREOGRAPHY_QUEUE
+from activities.models.scripted import Script
+from activities.values.converter import data_converter
+from activities.workspace.workspace import Workspace
 from console.history import read_run
 from tests.provider import Provider, Reply, Request, Slow, Text, ToolCall, Tools
 from tests.system.processes import ROOT, files_of, result_of, through_outages

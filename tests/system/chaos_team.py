@@ -20,9 +20,9 @@ from typing import Any
 from temporalio.bridge.worker import Worker
 
 from activities import build_team
-from activities.agent import Agent, tools_of
 from activities.build_team import Architect, Coder, Review, Reviewer
-from activities.memory import Durable
+from activities.declarations.agent import Agent, tools_of
+from activities.memory.durable import Durable
 from workflows import choreography, continue_with
 from workflows.build_project import build_project
 

@@ -8,8 +8,8 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from activities.answer import TurnLoop
-from activities.memory import Durable
+from activities.answering.answer import TurnLoop
+from activities.memory.durable import Durable
 from tests.workflows.minds import think_twice
 
 __all__ = ["think_twice"]

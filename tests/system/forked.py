@@ -15,7 +15,7 @@ HEARTBEAT_TIMEOUT_S = 1.0
 """A test doesn't wait for so long each time that it has killed a call."""
 
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["tests.system.warm", "tests.system.playing", "workflows.serving"])
+_processes.set_forkserver_preload(["tests.system.warm", "tests.system.playing", "workflows.serving.workers"])
 
 
 class ForkedWorker:
@@ -60,8 +60,8 @@ def _serve(address: str, module: str, cached_runs: int, environment: dict[str, s
 async def _serving(address: str, module: str, cached_runs: int, told: Event) -> None:
     from temporalio.worker import Worker
 
-    import workflows.call
-    from workflows import serving
+    import workflows.program.call
+    from workflows.serving import workers as serving
 
     def quick(*args: Any, **options: Any) -> Worker:
         if "workflows" in options:
@@ -72,7 +72,7 @@ async def _serving(address: str, module: str, cached_runs: int, told: Event) -> 
         return Worker(*args, **options)
 
     setattr(serving, "Worker", quick)  # noqa: B010  # a class is no variable to mypy
-    setattr(workflows.call, "HEARTBEAT_TIMEOUT_S", HEARTBEAT_TIMEOUT_S)  # noqa: B010
+    setattr(workflows.program.call, "HEARTBEAT_TIMEOUT_S", HEARTBEAT_TIMEOUT_S)  # noqa: B010
     client = await serving.open_client(target_host=address)
     settings = serving.Settings.read(modules=[module], bare=True, grace=0)
     workers = serving.workers(client, settings)

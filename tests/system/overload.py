@@ -20,8 +20,8 @@ from pathlib import Path
 
 from temporalio.client import Client
 
-from activities.contract import CHOREOGRAPHY_QUEUE
-from activities.converter import data_converter
+from activities.contract.names import CHOREOGRAPHY_QUEUE
+from activities.values.converter import data_converter
 from console.dev_server import DevServer
 from tests.provider import Provider, Reply, Request, Slow, Text
 from tests.system.processes import Process, Workers, eventually

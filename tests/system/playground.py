@@ -19,8 +19,9 @@ from temporalio.api.enums.v1 import EventType, WorkflowTaskFailedCause
 from temporalio.client import Client, WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError
 from temporalio.service import RPCError
 
-from activities.contract import CHOREOGRAPHY_QUEUE, digest_of
-from activities.converter import data_converter
+from activities.contract.names import CHOREOGRAPHY_QUEUE
+from activities.contract.text import digest_of
+from activities.values.converter import data_converter
 from console.trouble import troubles_of
 from tests.provider import Provider, Reply, Request, Text, ToolCall, Tools
 from tests.system import playing
@@ -28,11 +29,13 @@ from tests.system.forked import ForkedWorker
 from tests.system.programs import Edit, Program, Step
 from tests.system.resets import chain, reset, tasks_of
 from tests.system.transcripts import with_plain_ids
-from workflows.changed import CHANGED
-from workflows.continuation import Continuation
+from workflows.engine.continuation import Continuation
 from workflows.errors import CallFailed
+from workflows.shown.changed import CHANGED
 
 WAIT_S = 60.0
+HEALS_S = 240.0
+"""A server tries a workflow task that has failed again and again ever more seldom."""
 
 _RPC_TIMEOUT = timedelta(seconds=5)
 
@@ -223,7 +226,7 @@ class _Played:
                 told = result.told
                 self.case.program.save(self.ground.place(self.name))
                 self.ground.restart()
-                result = await self._ended()
+                result = await self._ended(HEALS_S)
                 edited = expected
         if isinstance(result, str):
             return [result]
@@ -252,19 +255,19 @@ class _Played:
             if people is not None:
                 people.cancel()
 
-    async def _ended(self, *, or_waits: bool = False) -> list[Any] | Waits | str:
+    async def _ended(self, seconds: float = WAIT_S, *, or_waits: bool = False) -> list[Any] | Waits | str:
         """Return the run's result, or that it says that it waits for its program, or what is wrong."""
         ended = asyncio.ensure_future(self._result())
-        until = asyncio.get_running_loop().time() + WAIT_S
+        until = asyncio.get_running_loop().time() + seconds
         while not ended.done() and asyncio.get_running_loop().time() < until:
-            await asyncio.wait([ended], timeout=0.3 if or_waits else WAIT_S)
+            await asyncio.wait([ended], timeout=0.3 if or_waits else seconds)
             if or_waits and not ended.done() and (told := await self._waits()):
                 ended.cancel()
                 return Waits(told)
         if ended.done():
             return list(_masked(ended.result()))
         ended.cancel()
-        return f"it has not ended after {WAIT_S:g} s: {await self._why()}"
+        return f"it has not ended after {seconds:g} s: {await self._why()}"
 
     async def _waits(self) -> str:
         """Return what the run waits for, if its program was changed."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from temporalio.client import Client
 
-from activities.contract import CHOREOGRAPHY_QUEUE
+from activities.contract.names import CHOREOGRAPHY_QUEUE
 from console.dev_server import DevServer
 from tests.system.processes import ROOT, Process, Workers, files_of, is_alive, is_listening
 

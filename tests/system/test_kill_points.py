@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from temporalio.client import Client
 
-from activities.contract import CHOREOGRAPHY_QUEUE
-from activities.converter import data_converter
+from activities.contract.names import CHOREOGRAPHY_QUEUE
+from activities.values.converter import data_converter
 from console.dev_server import DevServer
 from tests.provider import Provider, Request, Text, ToolCall, Tools
 from tests.system.processes import Workers, eventually

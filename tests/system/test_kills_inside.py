@@ -7,12 +7,12 @@ from typing import Any
 
 from temporalio.client import Client
 
-from activities.contract import CHOREOGRAPHY_QUEUE
-from activities.converter import data_converter
+from activities.contract.names import CHOREOGRAPHY_QUEUE
+from activities.values.converter import data_converter
 from console.dev_server import DevServer
 from tests.provider import Provider
 from tests.system.processes import Workers, eventually
-from tests.workflows.test_inside import drafted, in_short, reply, sent, transcript
+from tests.workflows.engine.test_inside import drafted, in_short, reply, sent, transcript
 
 PLACES = "in-turn at-once in-a-tool deep-six"
 

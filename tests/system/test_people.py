@@ -12,8 +12,8 @@ from typing import Any
 
 from temporalio.client import Client, WorkflowHandle
 
-from activities.contract import CHOREOGRAPHY_QUEUE
-from activities.converter import data_converter
+from activities.contract.names import CHOREOGRAPHY_QUEUE
+from activities.values.converter import data_converter
 from console.dev_server import DevServer
 from tests.conftest import Ledger, Runs
 from tests.provider import Provider, Slow, Text, ToolCall, Tools

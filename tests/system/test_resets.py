@@ -12,9 +12,9 @@ import pytest
 from temporalio.client import Client
 
 from activities.build_team import Architect, Coder, Review, Reviewer
-from activities.pytest_run import TestRun
-from activities.scripted import Script
-from activities.workspace import Workspace
+from activities.models.scripted import Script
+from activities.workspace.pytest_run import TestRun
+from activities.workspace.workspace import Workspace
 from tests.conftest import Runs
 from tests.provider import Provider, Reply, Request, Text, ToolCall, Tools
 from tests.system.resets import Histories, chain, model_calls_after, nothing_is_open, reset, tasks_of

@@ -8,7 +8,7 @@ from typing import Any
 
 from temporalio.client import Client
 
-from activities.contract import conversation_id
+from activities.contract.names import conversation_id
 from console.history import CallSeen, read_run
 
 Section = list[dict[str, Any]]

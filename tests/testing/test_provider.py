@@ -11,8 +11,9 @@ import httpx
 import pytest
 from pydantic import BaseModel
 
-from activities import Agent, model, prompt, tool
+from activities import Agent, prompt, tool
 from activities.errors import AgentError, SettingInvalid
+from activities.models import model
 from testing import ScriptedProvider
 from tests.conftest import Runs
 from workflows import choreography, scatter
@@ -71,7 +72,7 @@ SCRIPT: list[dict[str, Any]] = [
 def calm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait neither for litellm nor for what failed in another test."""
     model.load()
-    monkeypatch.setattr("activities.patience._gates", {})
+    monkeypatch.setattr("activities.models.patience._gates", {})
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import pytest
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
-from activities.converter import data_converter
+from activities.values.converter import data_converter
 from tests.conftest import Runs
 
 # The sandbox imports a test's module anew for each run: from pytest's cache, else it would be rewritten each time.

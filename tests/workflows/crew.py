@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from activities import Agent, task
-from activities.call import CallContext
+from activities.border.context import CallContext
 
 _PRINTABLE = {code: 33 + code % 90 for code in range(256)}
 

@@ -17,8 +17,8 @@ from temporalio.client import (
 )
 from temporalio.exceptions import ApplicationError
 
-from activities.converter import data_converter
-from activities.identity import step_of
+from activities.contract.identity import step_of
+from activities.values.converter import data_converter
 from console.trouble import troubles_of
 from tests.conftest import Runs
 

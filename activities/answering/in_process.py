@@ -1,0 +1,56 @@
+"""Answering prompts that are called here, without a server: in a notebook, a script, or from inside another call."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from activities.answering.answer import TurnLoop
+from activities.answering.approval import ask_at_terminal
+from activities.answering.progress import Progress
+from activities.answering.record import Record, current_record
+from activities.border.context import current_call
+from activities.border.washing import name_of, words_of
+from activities.contract.names import method_name
+from activities.declarations.agent import Agent
+from activities.declarations.method import Method
+from activities.declarations.person import Person
+from activities.declarations.template import render
+from activities.errors import NobodyToAsk
+from activities.memory.port import InThisProcess, Memory, Nothing
+
+
+async def answer_in_process(agent: Agent, method: Method[..., Any], arguments: dict[str, Any]) -> Any:
+    """Answer a prompt here, without a server.
+
+    The agent remembers what was said for as long as it lives; a prompt that is asked from inside another one starts
+    afresh, as its messages can't stand between a tool call and its result. It is recorded with that one's.
+    """
+    if isinstance(agent, Person):
+        if (call := current_call()) is not None:
+            person = type(agent).__name__
+            raise NobodyToAsk(
+                f"{call.method} ({call.instance}) asks {person}.{method.name}: a person is asked by the choreography, "
+                f"whose calls can wait. Give it a role `{person.lower()}: {person}`, and hand the answer on."
+            )
+        return ask_at_terminal(render(method.docstring, arguments), method.answer.adapter)
+    if (outer := current_record()) is not None:
+        asking = _answer_inside(outer, agent, method, arguments)
+        if outer.loop is asyncio.get_running_loop():
+            return await asking
+        # In a thread of synchronous code that runs a loop of its own: what is asked is recorded by the call's.
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asking, outer.loop))
+    memory: Memory = InThisProcess(agent.transcript) if method.options.memory else Nothing()
+    loop = TurnLoop(agent, method, arguments, Progress(), memory)
+    try:
+        return await loop.run()
+    except Exception as error:
+        await loop.give_up(f"{name_of(error)}: {words_of(error)}")
+        raise
+
+
+async def _answer_inside(outer: Record, agent: Agent, method: Method[..., Any], arguments: dict[str, Any]) -> Any:
+    whom = f"{vars(agent).get('name')} {vars(agent).get('model')}"
+    asked = render(method.docstring, arguments)
+    with outer.inside(method_name(type(agent).__name__, method.name), asked, whom) as progress:
+        return await TurnLoop(agent, method, arguments, progress, Nothing(), outer.write).run()

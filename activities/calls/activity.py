@@ -1,0 +1,336 @@
+"""An agent method as a Temporal activity: decode the call, heartbeat, answer, sort the errors."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import from_json
+from temporalio import activity
+from temporalio.api.common.v1 import Payload
+from temporalio.common import RawValue
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
+from temporalio.service import RPCError
+
+from activities.answering.answer import TurnLoop
+from activities.answering.approval import CallSuspended, OfTheRun
+from activities.answering.plain import PlainWork
+from activities.answering.progress import Progress
+from activities.border.context import CallContext, answering
+from activities.border.user_code import contain_tasks, is_closed_by, raised_by
+from activities.border.washing import name_of, said, stack_of, words_of
+from activities.calls.heartbeats import Heartbeats
+from activities.contract.conversations import Owner
+from activities.contract.envelope import CallReply, CallRequest, Resumption, Suspended
+from activities.contract.limits import MESSAGE_LIMIT, PAYLOAD_LIMIT
+from activities.contract.names import (
+    CALL_CANCELLED,
+    CHOREOGRAPHY_QUEUE,
+    WAITS_FOR_MODEL_SIGNAL,
+    method_name,
+    of_team,
+    team_of,
+)
+from activities.contract.text import clip, explain
+from activities.declarations.agent import Agent, of_a_call, patience_of
+from activities.declarations.method import Method
+from activities.errors import (
+    AgentError,
+    ArgumentInvalid,
+    AttemptTimedOut,
+    ModelUnavailable,
+    ResultInvalid,
+    place_of,
+    says_stop,
+)
+from activities.memory.durable import Durable
+from activities.memory.port import Memory, Nothing
+from activities.models.patience import Notice, with_patience, without_waiting
+from activities.values.values import NotKept
+
+logger = logging.getLogger(__name__)
+
+Activity = Callable[[RawValue], Awaitable[RawValue]]
+
+
+def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
+    """Return the activity that answers calls of a method, named `Coder.implement_module`."""
+    name = method_name(agent.__name__, method.name)
+
+    @activity.defn(name=name)
+    async def answer_call(payload: RawValue) -> RawValue:
+        contain_tasks()
+        task = asyncio.current_task()
+        recorder = _Recorder(_progress_of_earlier_attempts())
+        work: TurnLoop | PlainWork | None = None
+        async with AsyncExitStack() as within:
+            await within.enter_async_context(recorder.heartbeats.beating())
+            try:
+                request = _decode(method, payload.payload.data)
+                recorder.go_on_from(request.resumption)
+                recorder.heartbeats.call = _context(name, request)
+                within.enter_context(answering(recorder.heartbeats.call))
+                work = _work(agent, method, request, recorder)
+                return await _answer(name, work, recorder, PAYLOAD_LIMIT - len(payload.payload.data))
+            except BaseException as error:  # whatever it is: it ends the call, and not the worker
+                if is_closed_by(error, task):
+                    raise
+                if says_stop(error):
+                    raise _cancellation(recorder.progress) or error from None
+                recorder.progress.failures += 1
+                recorder.record()
+                failure = _failure(name, method, error, recorder.progress)
+                if failure.non_retryable and work is not None:
+                    await work.give_up(f"{failure.type}: {failure.message}")
+                raise failure from None
+
+    return answer_call
+
+
+def _context(name: str, request: CallRequest[Any]) -> CallContext:
+    return CallContext(
+        workflow_id=request.workflow_id,
+        run_id=request.run_id,
+        instance=request.instance,
+        method=name,
+        step=request.step,
+    )
+
+
+async def _answer(name: str, work: TurnLoop | PlainWork, recorder: _Recorder, room: int) -> RawValue:
+    level = logging.INFO if work.method.kind == "prompt" else logging.DEBUG
+    logger.log(level, "started, attempt %d", activity.info().attempt)
+    try:
+        with with_patience(patience_of(type(work.agent), work.method), _tell_run):
+            value = await _in_time(name, work.method, work.run())
+    except CallSuspended as suspended:
+        logger.info("put aside until this is approved: %s", suspended)
+        return _suspended(name, suspended, recorder.progress, room)
+    took = round(time.monotonic() - recorder.began, 3)
+    answer = CallReply(
+        value=value,
+        usage=recorder.progress.usage,
+        position=work.memory.position,
+        waited_s=_waited(),
+        took_s=took,
+    )
+    reply = _encode(name, work.method, answer)
+    logger.log(level, "done: %s", _in_short(recorder.progress))
+    return reply
+
+
+async def _in_time(name: str, method: Method[..., Any], work: Awaitable[Any]) -> Any:
+    seconds = method.options.timeout
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            with without_waiting(limit):
+                return await work
+    except TimeoutError:
+        if not limit.expired():  # it is the method's own
+            raise
+        raise AttemptTimedOut(
+            f"{name} was not done after {seconds:g} s. Give it more time, @{method.kind}(timeout=…), or less to do."
+        ) from None
+
+
+async def _tell_run(notice: Notice) -> None:
+    """Tell the run of a call what its calls wait for."""
+    info = activity.info()
+    run = activity.client().get_workflow_handle(info.workflow_id or "", run_id=info.workflow_run_id)
+    try:
+        await run.signal(WAITS_FOR_MODEL_SIGNAL, args=[notice.about, notice.step, notice.text])
+    except RPCError as error:
+        logger.debug("the run could not be told: %s", error)
+
+
+def _work(
+    agent: type[Agent], method: Method[..., Any], request: CallRequest[Any], recorder: _Recorder
+) -> TurnLoop | PlainWork:
+    made = _new_agent(agent, request.model)
+    about = (made, method, request.arguments, recorder.progress, _memory(request), recorder.record)
+    return TurnLoop(*about, OfTheRun(request.resumption)) if method.kind == "prompt" else PlainWork(*about)
+
+
+def _memory(request: CallRequest[Any]) -> Memory:
+    if request.conversation is None:
+        return Nothing()
+    info = activity.info()
+    return Durable(
+        activity.client(),
+        request.conversation,
+        Owner(workflow_id=request.workflow_id, run_id=request.run_id),
+        # A run that is reset goes on under another run id, and makes calls anew.
+        f"{info.workflow_run_id}/{request.step}",
+        position=request.position,
+        attempt=info.attempt,
+        outlives=request.outlives,
+        queue=of_team(_team(), CHOREOGRAPHY_QUEUE),
+    )
+
+
+def _team() -> str:
+    """Return the team of the call: its queue is named after its method, or after the class of that."""
+    info = activity.info()
+    return team_of(info.task_queue, info.activity_type) or team_of(
+        info.task_queue, info.activity_type.partition(".")[0]
+    )
+
+
+class _Recorder:
+    """Writes progress down as heartbeat details."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.progress = progress or Progress()
+        self.began = time.monotonic()
+        self.heartbeats = Heartbeats(lambda: self.progress.snapshot().record())
+        self._is_first_attempt = progress is None
+
+    def go_on_from(self, resumption: Resumption | None) -> None:
+        """Take up where the call was put aside, unless an earlier attempt has gone on from there."""
+        if resumption is not None and self._is_first_attempt:
+            self.progress = Progress.read(resumption.progress)
+
+    def record(self) -> None:
+        self.heartbeats.tell(self.progress.snapshot().record)
+
+
+def _new_agent(agent: type[Agent], model: str | None) -> Agent:
+    """Make the agent for one call; what outlives the call is not kept in it."""
+    made = agent()
+    if model:
+        made.model = model
+    return of_a_call(made)
+
+
+def _decode(method: Method[..., Any], data: bytes) -> CallRequest[dict[str, Any]]:
+    try:
+        request = method.request.model_validate_json(data, by_alias=True, by_name=True)
+    except ValidationError as error:
+        sent = clip(json.dumps(from_json(data).get("arguments")), 300)
+        raise ArgumentInvalid(
+            f"the arguments do not fit: {explain(error, skip=('arguments',))}. The choreography sent {sent}"
+        ) from None
+    arguments = {name: p.default for name, p in method.signature.parameters.items() if p.default is not p.empty}
+    return request.model_copy(update={"arguments": {**arguments, **request.arguments}})
+
+
+def _encode(name: str, method: Method[..., Any], reply: CallReply[Any]) -> RawValue:
+    try:
+        value = method.result_values.write(method.result_values.check(reply.value))
+    except ValidationError as error:
+        explained = explain(error, skip=("value",))
+        raise ResultInvalid(f"{name} returned something else than it declares: {explained}") from None
+    except NotKept as error:
+        raise ResultInvalid(f"{name} returned what would not arrive as it is: {error}") from None
+    data = f'{reply.model_dump_json(exclude={"value"})[:-1]},"value":{value}}}'.encode()
+    if len(data) > PAYLOAD_LIMIT:
+        raise ResultInvalid(
+            f"{name} returned {len(data):,} bytes; {PAYLOAD_LIMIT:,} is the most that the server takes. "
+            "Write it to the workspace and return its path."
+        )
+    return _json(data)
+
+
+def _json(data: bytes) -> RawValue:
+    return RawValue(Payload(metadata={"encoding": b"json/plain"}, data=data))
+
+
+_ROOM_FOR_A_REASON = 4 * MESSAGE_LIMIT
+"""Bytes that a decision may take when the call is made again."""
+
+
+def _suspended(name: str, suspended: CallSuspended, progress: Progress, room: int) -> RawValue:
+    """Say what the call waits for, with all that it needs to go on where it is.
+
+    Args:
+        name: The activity.
+        suspended: What it waits for.
+        progress: How far it is.
+        room: Bytes that are left where all of this is sent back, beside the call's arguments.
+    """
+    reply = Suspended(wants=suspended.wants, progress={}, usage=progress.usage)
+    limit = room - len(reply.model_dump_json().encode()) - _ROOM_FOR_A_REASON * len(suspended.wants)
+    reply.progress = progress.record(limit)
+    data = reply.model_dump_json().encode()
+    if len(data) > room:
+        raise ResultInvalid(
+            f"{name} can't be put aside until {suspended} is approved: what was said and its arguments are more than "
+            "the server takes. Give it less to do before that."
+        )
+    return _json(data)
+
+
+def _waited() -> float:
+    """Return the seconds that this attempt was in its queue, by the server's clock."""
+    info = activity.info()
+    return round(max((info.started_time - info.current_attempt_scheduled_time).total_seconds(), 0.0), 3)
+
+
+def _progress_of_earlier_attempts() -> Progress | None:
+    details = activity.info().heartbeat_details
+    return Progress.read(details[0]) if details else None
+
+
+def _failure(name: str, method: Method[..., Any], error: BaseException, progress: Progress) -> ApplicationError:
+    """Say whether the call is tried again, and when; the message is cut, as the server loses long ones."""
+    error = raised_by(error)
+    kind, message, delay, may_pass = name_of(error), words_of(error), None, True
+    if isinstance(error, ApplicationError):
+        kind, message, delay = said(error.type or kind), said(error.message), _sensible(error.next_retry_delay)
+        may_pass = not error.non_retryable
+    elif isinstance(error, ModelUnavailable):
+        delay = _sensible(error.retry_after)
+    elif isinstance(error, AgentError):
+        may_pass = isinstance(error, AttemptTimedOut)
+    else:
+        message = f"{message} ({place_of(error)})"
+    final = not may_pass or progress.failures > method.options.retries
+    logger.log(
+        logging.ERROR if final else logging.WARNING,
+        "%s: %s: %s%s",
+        "failed" if final else "failed, tried again",
+        kind,
+        clip(message),
+        "" if isinstance(error, (AgentError, ApplicationError)) else f"\n{stack_of(error)}",
+    )
+    used = progress.usage.model_dump(mode="json")
+    return ApplicationError(clip(message), used, type=kind, non_retryable=final, next_retry_delay=delay)
+
+
+_LONGEST_WAIT = timedelta(days=7)
+
+
+def _sensible(delay: Any) -> timedelta | None:
+    """Return a wait that the server takes; None for any other, whoever asks for it."""
+    try:
+        wait = delay if isinstance(delay, timedelta) else timedelta(seconds=delay)
+    except (TypeError, ValueError, OverflowError):  # no number, or none that is finite
+        return None
+    return wait if timedelta() <= wait <= _LONGEST_WAIT else None
+
+
+def _cancellation(progress: Progress) -> ApplicationError | None:
+    """Return by what a cancelled call tells what it has used, if it has; a worker that stops cancels no call."""
+    details = activity.cancellation_details()
+    if not progress.usage.model_calls or details is None or not details.cancel_requested:
+        return None
+    used = progress.usage.model_dump(mode="json")
+    return ApplicationError(
+        "cancelled", used, type=CALL_CANCELLED, non_retryable=True, category=ApplicationErrorCategory.BENIGN
+    )
+
+
+def _in_short(progress: Progress) -> str:
+    usage = progress.usage
+    if not usage.model_calls:
+        return "no model asked"
+    cost = "unknown cost" if usage.cost_usd is None else f"${usage.cost_usd:.4f}"
+    return f"{usage.model_calls} model calls, {usage.prompt_tokens + usage.completion_tokens:,} tokens, {cost}"

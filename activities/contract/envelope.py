@@ -1,0 +1,125 @@
+"""The messages in which a call crosses to a worker and back.
+
+A call crosses as one `CallRequest` and comes back as one `CallReply`, each a single JSON payload, so that Temporal
+never has to guess types from a count of arguments, and "no result" differs from "the result None".
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
+
+from activities.contract.limits import MESSAGE_LIMIT
+from activities.contract.usage import Usage
+
+A = TypeVar("A")
+
+R = TypeVar("R")
+
+CROSSING = ConfigDict(ser_json_inf_nan="strings", ser_json_bytes="base64", val_json_bytes="base64")
+"""How values are written on their way between a run and its workers: infinities and bytes of any kind have a form."""
+
+
+class Approval(BaseModel):
+    """A person's yes or no to a tool call of a model; a bare `true` or `false` is one as well."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    approve: StrictBool
+    reason: str = Field(default="", max_length=MESSAGE_LIMIT)
+    """What the model is told where the answer is no."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_a_word(cls, given: Any) -> Any:
+        return {"approve": given} if isinstance(given, bool) else given
+
+
+class WantedApproval(BaseModel):
+    """A tool call of a model that waits for a person's yes or no."""
+
+    tool_call: str
+    """The id of the tool call in the conversation."""
+    tool: str
+    arguments: Any
+    """As the model gave them; long ones in short."""
+    digest: str
+    """Of all of the arguments."""
+
+
+class Suspended(BaseModel):
+    """What comes back from a call that can't go on without approvals: it holds no worker while it waits for them."""
+
+    suspended: Literal[True] = True
+    wants: list[WantedApproval]
+    progress: dict[str, Any]
+    """How far it has come, as `Progress.record` writes it."""
+    usage: Usage = Field(default_factory=Usage)
+    """What it has used so far."""
+
+
+class Resumption(BaseModel):
+    """What a suspended call is to go on with."""
+
+    progress: dict[str, Any]
+    approvals: dict[str, Approval]
+    """By the ids of the tool calls."""
+    used: Usage = Field(default_factory=Usage)
+    """What it has used before; its end tells of this too."""
+
+
+def suspended_in(data: str | None) -> Suspended | None:
+    """Return what a call waits for, if the JSON that came back from it is not a `CallReply` but that."""
+    return Suspended.model_validate_json(data) if data and data.startswith('{"suspended":') else None
+
+
+class Position(BaseModel):
+    """Where an instance's memory stands."""
+
+    commit: str = ""
+    """What was added last; empty at the beginning."""
+    conversation: str = ""
+    """The workflow that it was added to; the instance's own where none is named, and another one before a fork."""
+
+
+class CallRequest(BaseModel, Generic[A]):
+    """One use of an agent method, on its way to whichever worker pulls it."""
+
+    model_config = CROSSING
+
+    instance: str
+    step: str
+    workflow_id: str
+    run_id: str
+    """The first run of the workflow's chain: it stays the same when the run continues as new."""
+    model: str | None = None
+    conversation: str | None = None
+    """The workflow id of the instance's conversation; None if the call is to remember nothing."""
+    outlives: bool = False
+    """Whether the conversation goes on when the run has ended."""
+    position: Position = Position()
+    """Where the instance stands, as far as the run knows."""
+    resumption: Resumption | None = None
+    """Where a call that was suspended goes on; None at its beginning."""
+    arguments: A
+
+
+class Receipt(BaseModel):
+    """What a call took."""
+
+    usage: Usage = Field(default_factory=Usage)
+    position: Position | None = None
+    """Where its instance's memory stands afterwards; None where nothing was added."""
+    waited_s: float = 0.0
+    """Seconds from when the attempt could have begun until it did: how full the queue is."""
+    took_s: float = 0.0
+    """Seconds that the attempt took."""
+
+
+class CallReply(Receipt, Generic[R]):
+    """What came back from a call."""
+
+    model_config = CROSSING
+
+    value: R

@@ -1,0 +1,70 @@
+"""What things are called that both wings, a server and its users know: queues, workflow types, signals, attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal
+
+CHOREOGRAPHY_QUEUE = "choreography"
+"""The task queue of every choreography; `temporal workflow start --task-queue choreography`. A team's is its own."""
+
+
+def of_team(team: str, name: str) -> str:
+    """Return the name of a team's own, `acme.choreography`; that of whoever is in no team stays as it is."""
+    return f"{team}.{name}" if team else name
+
+
+def team_of(queue: str, name: str = CHOREOGRAPHY_QUEUE) -> str:
+    """Return the team whose task queue of this name it is; empty if it is no team's."""
+    return queue.removesuffix(f".{name}") if queue.endswith(f".{name}") else ""
+
+
+BREATHE_ACTIVITY = "breathe"
+"""The local activity that does nothing: it ends a workflow task in time."""
+
+SEARCH_ATTRIBUTES: Mapping[str, Literal["Keyword", "KeywordList", "Double", "Int"]] = MappingProxyType(
+    {
+        "Choreography": "Keyword",
+        "RunStatus": "Keyword",
+        "Roles": "KeywordList",
+        "CostUsd": "Double",
+        "Tokens": "Int",
+        "FailedItems": "Int",
+        "Tags": "KeywordList",
+    }
+)
+"""What runs can be looked up by in the server's list, with the types that the server has to know them by."""
+
+WAITS_FOR_MODEL_SIGNAL = "waits_for_model"
+"""The signal by which a worker tells a run that its calls wait for a model, and when that is over."""
+
+CALL_CANCELLED = "CallCancelled"
+"""The error type by which a cancelled call tells what it has used: Temporal's own kind of end has no room for it."""
+
+
+def method_name(agent: str, method: str) -> str:
+    """Return the activity type of an agent method, which is also the name of a prompt's or task's queue."""
+    return f"{agent}.{method}"
+
+
+LEDGER = "ledger"
+"""The workflow type of what keeps the pages of a run's ledger; its id is `<workflow id>/ledger`."""
+
+KEEP_PAGE_ACTIVITY = "keep_page"
+"""The local activity by which a run has a page of its ledger kept."""
+
+SHARD = "scatter_shard"
+"""The workflow type of a part of a large scatter; its id is
+`<workflow id>/<step>.<first item>-<last item>-<digest>`."""
+
+POSITIONS = -1
+"""In place of a number in a shard's results: what follows is where its instances stand."""
+
+CONVERSATION = "conversation"
+"""The workflow type of an instance's memory; its id is `<workflow id>/<instance>`."""
+
+
+def conversation_id(workflow_id: str, instance: str) -> str:
+    """Return the workflow id of the conversation of an instance of a run."""
+    return f"{workflow_id}/{instance}"

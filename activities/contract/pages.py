@@ -1,0 +1,18 @@
+"""Where the pages of a run's ledger are kept."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+PAGES_ENCODING = b"json/pages-of-a-ledger"
+"""The encoding of a payload that stands for pages of a ledger in the inputs of a run."""
+
+
+class PagesKept(BaseModel):
+    """Where pages of a ledger are kept, and which."""
+
+    workflow_id: str
+    pages: list[str] = []
+    """Their names, in order: digests of what they hold."""
+    size: int = 0
+    """Bytes in all of them."""

@@ -1,0 +1,393 @@
+"""The only door to litellm: ask a model once, and say what it used.
+
+Importing litellm is slow, so it happens in a thread, at a worker's start or on first use: calls go on heartbeating.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+import importlib
+import json
+import logging
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from activities.border.washing import said, washed_json, washed_tree
+from activities.contract.usage import Usage
+from activities.errors import (
+    AgentError,
+    ModelRefused,
+    ModelUnavailable,
+    SettingInvalid,
+)
+from activities.models.asking import apart
+from activities.models.completion import is_object, regular_message, sensible_cost, sensible_tokens
+from activities.models.model_errors import AGAIN, Shape, sort_error
+from activities.models.wire import bounded, guard_litellm
+from activities.values.schema import Schema
+
+Message = dict[str, Any]
+
+SCRIPTED = "scripted"
+"""Name of the provider that answers from a file: `scripted/examples/textkit.toml`."""
+
+UNKNOWN_WINDOW = 128_000
+"""Tokens in the context window of a model that litellm's table lacks; `Agent.context_window` says otherwise."""
+
+DEFAULT_TIMEOUT = 600.0
+"""Seconds that a request may take in all, where neither the agent nor its parameters say so."""
+
+BYTES_OF_A_TOKEN = 4
+"""By which tokens are estimated where a provider does not count them."""
+
+_KEPT_IN_MESSAGES = (
+    "role",
+    "content",
+    "tool_calls",
+    "reasoning_content",
+    "thinking_blocks",
+)
+
+
+@dataclass(frozen=True)
+class Question:
+    """One request to a model."""
+
+    model: str
+    messages: Sequence[Message]
+    tools: Sequence[Schema] = ()
+    response_format: Schema | None = None
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def shapes(self) -> list[Shape]:
+        """What it asks for that not every server knows."""
+        asked: dict[Shape, Any] = {"response_format": self.response_format, "tools": self.tools}
+        return [shape for shape, what in asked.items() if what]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model said, as a message of the conversation, and what it used."""
+
+    message: Message
+    finish_reason: str
+    usage: Usage
+
+
+async def ask(question: Question) -> Answer:
+    """Ask a model once.
+
+    Raises:
+        ModelUnavailable: It may answer later.
+        ModelRefused: It will not answer this.
+        ContextTooLong: The conversation does not fit.
+    """
+    litellm = await _loaded()
+    return await apart(_ask(litellm, question))
+
+
+async def _ask(litellm: Any, question: Question) -> Answer:
+    parameters = dict(question.parameters)
+    if question.tools:
+        parameters["tools"] = list(question.tools)
+    if question.response_format:
+        parameters["response_format"] = question.response_format
+    try:
+        if question.model.startswith(f"{SCRIPTED}/"):
+            _price_script(question.model)
+        messages = [fit_to_send(message) for message in question.messages]
+        seconds = question.parameters.get("timeout")
+        with bounded(seconds if isinstance(seconds, (int, float)) else DEFAULT_TIMEOUT), _told_to_nobody(litellm):
+            response = await litellm.acompletion(
+                model=question.model, messages=messages, max_retries=0, num_retries=0, **parameters
+            )
+        return _read(litellm, question, response)
+    except AgentError:
+        raise
+    except Exception as error:
+        raise sort_error(litellm, question.model, error, question.shapes) from error
+
+
+@contextmanager
+def _told_to_nobody(litellm: Any) -> Iterator[None]:
+    """Spare litellm what it makes of each answer for its callbacks, unless there are any: a third of what it does."""
+    if any(getattr(litellm, name, None) for name in _CALLBACKS):
+        yield
+        return
+    from litellm._internal_context import is_internal_call
+
+    token = is_internal_call.set(True)
+    try:
+        yield
+    finally:
+        is_internal_call.reset(token)
+
+
+_CALLBACKS = (
+    "callbacks",
+    "input_callback",
+    "success_callback",
+    "failure_callback",
+    "_async_input_callback",
+    "_async_success_callback",
+    "_async_failure_callback",
+)
+
+
+async def provider_of(model: str) -> str:
+    """Return litellm's name of the provider that a model string names.
+
+    Raises:
+        ModelRefused: There is none.
+    """
+    litellm = await _loaded()
+    try:
+        return str(litellm.get_llm_provider(model)[1])
+    except Exception as error:
+        raise sort_error(litellm, model, error) from error
+
+
+async def count_tokens(model: str, messages: Sequence[Message], tools: Sequence[Schema]) -> int:
+    """Return how many tokens a request has, by litellm's counter for the model."""
+    litellm = await _loaded()
+    counted: int = await asyncio.to_thread(
+        litellm.token_counter, model=model, messages=list(messages), tools=list(tools) or None
+    )
+    return counted
+
+
+async def context_window(model: str) -> int:
+    """Return a model's context window in tokens, by litellm's table; a small one where it is not known."""
+    await _loaded()
+    return _window_in_table(model)
+
+
+@functools.cache
+def _window_in_table(model: str) -> int:
+    try:
+        return int(_litellm().get_model_info(model)["max_input_tokens"] or UNKNOWN_WINDOW)
+    except Exception:  # litellm raises several things for a model that it does not know
+        return UNKNOWN_WINDOW
+
+
+def load() -> None:
+    """Import litellm and what it would import at its first request, so that the first question need not wait for it."""
+    with _loading:
+        _litellm()
+        scripted_only = os.environ.get("MODEL", "").startswith(f"{SCRIPTED}/")
+        for name in _NEEDED_AT_FIRST_USE if scripted_only else (*_NEEDED_AT_FIRST_USE, *_NEEDED_BY_CLIENTS):
+            with suppress(ImportError):  # of another version, which may not need it
+                importlib.import_module(name)
+
+
+_NEEDED_AT_FIRST_USE = (
+    "litellm.litellm_core_utils.default_encoding",
+    "litellm.llms.litellm_proxy.chat.transformation",
+    "litellm.proxy._types",
+    "litellm.proxy.openai_files_endpoints.common_utils",
+)
+
+_NEEDED_BY_CLIENTS = ("jiter", "openai.resources.chat", "litellm._service_logger")
+
+
+async def _loaded() -> Any:
+    """Return litellm; only the import needs a thread."""
+    if not _litellm.cache_info().currsize:
+        await asyncio.to_thread(load)
+    return _litellm()
+
+
+_loading = threading.Lock()
+
+
+@functools.cache
+def _litellm() -> Any:
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    os.environ.setdefault("LITELLM_MODE", "PRODUCTION")  # or it reads any .env file near the installed packages
+    with _without_collections():
+        import litellm  # here, because it takes seconds and most processes never need it
+
+    litellm.suppress_debug_info = True
+    litellm.disable_hf_tokenizer_download = True  # counting tokens would look for a tokenizer on the network
+    for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
+        logging.getLogger(name).handlers.clear()  # they would write every line a second time
+    litellm.custom_provider_map = [{"provider": SCRIPTED, "custom_handler": _scripted_handler(litellm)}]
+    litellm.utils.custom_llm_setup()  # type: ignore[no-untyped-call]
+    guard_litellm()
+    return litellm
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Keep the garbage collector from going through a million new objects again and again: a fifth of the import.
+
+    Nor does it later: they stay for as long as the process, and each time would take a quarter of a second.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def _scripted_handler(litellm: Any) -> Any:
+    from activities.models import scripted
+
+    class Handler(litellm.CustomLLM):  # type: ignore[misc]
+        async def acompletion(self, model: str, messages: list[Message], **_: Any) -> Any:
+            reply = _script(model).reply(messages)
+            await asyncio.sleep(reply.delay)
+            calls = [
+                {
+                    "id": f"call_{number}",
+                    "type": "function",
+                    "function": {"name": call.name, "arguments": text},
+                }
+                for number, call in enumerate(reply.tool_calls)
+                for text in [litellm.utils.json.dumps(call.arguments)]
+            ]
+            message = {"role": "assistant", "content": reply.content, "tool_calls": calls or None}
+            prompt, completion = scripted.prompt_tokens(messages), reply.tokens
+            return litellm.ModelResponse(
+                model=model,
+                choices=[{"index": 0, "finish_reason": "tool_calls" if calls else "stop", "message": message}],
+                usage=litellm.Usage(
+                    prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion
+                ),
+            )
+
+    return Handler()
+
+
+@functools.cache
+def _script(path: str) -> Any:
+    from activities.models.scripted import Script
+
+    return Script.load(path)
+
+
+@functools.cache
+def _price_script(model: str) -> None:
+    price = _script(model.removeprefix(f"{SCRIPTED}/")).price
+    _litellm().register_model(
+        {
+            model: {
+                "litellm_provider": SCRIPTED,
+                "mode": "chat",
+                "input_cost_per_token": price.input_per_million / 1e6,
+                "output_cost_per_token": price.output_per_million / 1e6,
+                "cache_creation_input_token_cost": 0.0,
+                "cache_read_input_token_cost": 0.0,
+                "supports_function_calling": True,
+                "supports_response_schema": True,
+            }
+        }
+    )
+
+
+def _read(litellm: Any, question: Question, response: Any) -> Answer:
+    model = question.model
+    if not response.choices:
+        raise ModelUnavailable(f"{model} answered without any choice. {AGAIN}")
+    choice = response.choices[0]
+    if choice.finish_reason == "content_filter":
+        raise ModelRefused(f"{model}'s content filter withheld the answer. Change the prompt, the input or the model.")
+    dumped = choice.message.model_dump(exclude_none=True)
+    fields = {name: value for name, value in (dumped.pop("provider_specific_fields", None) or {}).items() if value}
+    if refusal := fields.pop("refusal", None):
+        raise ModelRefused(
+            f"{model} refused to answer: {said(refusal, 600)} Change the prompt, the input or the model."
+        )
+    whole = washed_tree(regular_message(dumped))
+    message = {key: whole[key] for key in _KEPT_IN_MESSAGES if whole.get(key)}
+    if fields:  # Gemini's signatures, which it wants back; strict servers refuse a message that has such a key
+        message["provider_specific_fields"] = washed_tree(fields)
+    # Without tool calls, OpenAI takes a text only, if need be an empty one.
+    content = None if "tool_calls" in message else ""
+    message = {"role": "assistant", "content": content, **message}
+    return Answer(
+        message=message,
+        finish_reason=choice.finish_reason or "stop",
+        usage=_usage(litellm, question, message, response),
+    )
+
+
+def _usage(litellm: Any, question: Question, message: Message, response: Any) -> Usage:
+    """Return what an answer used, as far as the provider tells; what it does not, or what can't be true, by size."""
+    usage = getattr(response, "usage", None)
+    prompt = sensible_tokens(getattr(usage, "prompt_tokens", None))
+    completion = sensible_tokens(getattr(usage, "completion_tokens", None))
+    cost = sensible_cost(getattr(response, "_hidden_params", {}).get("response_cost"))
+    is_empty = not (message["content"] or message.get("tool_calls"))
+    estimated = not prompt or not (completion or is_empty)
+    if estimated:
+        prompt = prompt or _tokens_in([*question.messages, *question.tools])
+        completion = completion or _tokens_in(_spoken(message))
+        cost = _price(litellm, question.model, prompt, completion)
+    return Usage(
+        models=[question.model],
+        model_calls=1,
+        prompt_tokens=prompt or 0,
+        completion_tokens=completion or 0,
+        cost_usd=cost,
+        estimated=int(estimated),
+    )
+
+
+def _tokens_in(value: Any) -> int:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return len(text.encode(errors="replace")) // BYTES_OF_A_TOKEN + 1
+
+
+def _spoken(message: Message) -> str:
+    called = [f"{call['function']['name']}{call['function']['arguments']}" for call in message.get("tool_calls") or ()]
+    return "".join([message["content"] or "", str(message.get("reasoning_content") or ""), *called])
+
+
+def _price(litellm: Any, model: str, prompt: int, completion: int) -> float | None:
+    try:
+        costs = litellm.cost_per_token(model=model, prompt_tokens=prompt, completion_tokens=completion)
+        return sensible_cost(sum(costs))
+    except Exception:  # litellm raises several things for a model that it does not know
+        return None
+
+
+def fit_to_send(message: Message) -> Message:
+    """Return a message of the conversation as every server takes it back.
+
+    Some parse the arguments of tool calls that they get back, and refuse the whole request for what they can't parse.
+    """
+    sent: Message = washed_tree(message)
+    for call in sent.get("tool_calls") or ():
+        function = call["function"]
+        function["arguments"] = _object_of(washed_json(function["arguments"]))
+    return sent
+
+
+def _object_of(arguments: str) -> str:
+    if is_object(arguments):
+        return arguments
+    return "{}" if arguments.strip() in ("", "null") else json.dumps({"not_valid": arguments})
+
+
+def default_model() -> str:
+    """Return the model that this process is set to use.
+
+    Raises:
+        SettingInvalid: MODEL is not set.
+    """
+    model = os.environ.get("MODEL")
+    if not model:
+        raise SettingInvalid(
+            "No model is set. Start the worker with MODEL=openai/gpt-4o-mini (any litellm model string; its key in the "
+            "environment), set `model` on the agent class, or name it in the run's options."
+        )
+    return model

@@ -1,0 +1,124 @@
+"""Calls as plain data: what a choreography, or a shard that works for it, sends to the workers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from pydantic_core import from_json, to_json
+
+from activities.contract.envelope import Position, Resumption
+from activities.contract.identity import CallId
+from activities.contract.limits import PAYLOAD_LIMIT
+from activities.contract.names import conversation_id
+from activities.declarations.method import Method
+from activities.values.canonical import in_order
+from workflows.errors import TooLarge
+
+
+@dataclass(frozen=True)
+class Service:
+    """What the calls of one method by one role have in common.
+
+    Attributes:
+        name: The activity type.
+        role: Who does it.
+        queue: The task queue.
+        timeout: Seconds for an attempt.
+        patience: Seconds that it may wait for models beside.
+        retries: How often it is tried again after an error.
+        heartbeat: Seconds without a sign of life after which it is given to another worker.
+        model: What the run's options say.
+        workflow_id: The run's.
+        run_id: The first run of the workflow's chain.
+        conversations: To whom the instances' conversations belong; None if the calls remember nothing.
+        outlives: Whether these go on when the run has ended.
+    """
+
+    name: str
+    role: str
+    queue: str
+    timeout: float
+    patience: float
+    retries: int
+    heartbeat: float
+    model: str | None
+    workflow_id: str
+    run_id: str
+    conversations: str | None
+    outlives: bool
+
+    def conversation(self, instance: str) -> str | None:
+        """Return the workflow id of an instance's conversation; None if its calls remember nothing."""
+        return None if self.conversations is None else conversation_id(self.conversations, instance)
+
+
+class Request(NamedTuple):
+    """One call of a service.
+
+    Attributes:
+        step: Its place in the program.
+        label: What it is about, for people.
+        arguments: JSON, as the member `"arguments":{…}` of the message; the same in every process.
+    """
+
+    step: str
+    label: str
+    arguments: str
+
+    @classmethod
+    def of(cls, method: Method[..., Any], step: str, label: str, arguments: Mapping[str, Any]) -> Request:
+        """Make a request from arguments of the declared types.
+
+        Raises:
+            TooLarge: They are more than the server takes.
+            ArgumentInvalid: One would not arrive as it is.
+        """
+        text = arguments_text(method, arguments)
+        if len(text) + _ENVELOPE > PAYLOAD_LIMIT:
+            largest = max(arguments, key=lambda name: len(repr(arguments[name])), default="")
+            raise TooLarge(
+                f"its arguments are {len(text):,} bytes, of which '{largest}' has the most; {PAYLOAD_LIMIT:,} is the "
+                "most that the server takes. Put it into a file of the workspace and pass the path."
+            )
+        return cls(step, label, text[1:-1])
+
+    def id(self, method: str, instance: str) -> CallId:
+        """Return what tells it from everything else that could be asked, of anyone, at any place."""
+        return CallId.of(self.step, method, instance, self.arguments)
+
+    def message(
+        self, service: Service, instance: str, position: Position, resumption: Resumption | None = None
+    ) -> bytes:
+        """Return the message that goes to the worker: a `CallRequest`."""
+        envelope = to_json(
+            {
+                "instance": instance,
+                "step": self.step,
+                "workflow_id": service.workflow_id,
+                "run_id": service.run_id,
+                "model": service.model,
+                "conversation": service.conversation(instance),
+                "outlives": service.outlives,
+                "position": position.model_dump(exclude_defaults=True),
+                "resumption": resumption,
+            }
+        )
+        return b"%s,%s}" % (envelope[:-1], self.arguments.encode())
+
+
+def arguments_text(method: Method[..., Any], arguments: Mapping[str, Any]) -> str:
+    """Write arguments of the declared types as JSON, `{"arguments":{…}}`, in every process in the same way.
+
+    Raises:
+        ArgumentInvalid: One would not arrive as it is.
+    """
+    text = f'{{"arguments":{method.write(arguments)}}}'
+    if not method.may_take_sets:
+        return text
+    return to_json(in_order({"arguments": arguments}, from_json(text))).decode()
+
+
+_ENVELOPE = 4_000
+"""Bytes for the rest of a message."""

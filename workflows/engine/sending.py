@@ -1,0 +1,114 @@
+"""Sending a request to the workers of its method, and reading what comes back."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.api.common.v1 import Payload
+from temporalio.common import RawValue, RetryPolicy
+from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError, is_cancelled_exception
+
+from activities.answering.progress import Progress as AttemptProgress
+from activities.contract.envelope import Position, Receipt, Resumption, suspended_in
+from activities.contract.names import CALL_CANCELLED
+from activities.contract.usage import Usage
+from workflows.engine.ledger import Outcome
+from workflows.engine.request import Request, Service
+from workflows.engine.run import Run
+from workflows.shown.board import Work
+
+WORKER_DEATHS = 20
+"""Attempts that a call may lose to dying workers, beside its own retries: a call that kills its worker must end."""
+
+_GRACE_S = 30.0
+"""Seconds for an attempt to report its own timeout before the server ends it."""
+
+
+async def send(
+    run: Run,
+    service: Service,
+    request: Request,
+    instance: str,
+    resumption: Resumption | None = None,
+) -> Outcome:
+    """Have a worker do what is requested, as soon as the run has room for a call.
+
+    Args:
+        run: Whose call it is.
+        service: What is to be done.
+        request: On what.
+        instance: By whom.
+        resumption: Where a call goes on that was put aside.
+    """
+    work = Work(request.step, service.role, instance, service.name, request.label)
+    conversation = service.conversation(instance) or ""
+    async with run.calling(service.queue, work) as call:
+        message = request.message(service, instance, run.positions.get(conversation, Position()), resumption)
+        await run.room_for(len(message))
+        try:
+            reply: RawValue = await workflow.execute_activity(
+                service.name,
+                RawValue(Payload(metadata={"encoding": b"json/plain"}, data=message)),
+                task_queue=service.queue,
+                activity_id=str(request.id(service.name, instance)),
+                result_type=RawValue,
+                start_to_close_timeout=timedelta(seconds=service.timeout + service.patience + _GRACE_S),
+                heartbeat_timeout=timedelta(seconds=service.heartbeat),
+                retry_policy=RetryPolicy(
+                    initial_interval=timedelta(seconds=1),
+                    maximum_interval=timedelta(minutes=1),
+                    maximum_attempts=1 + service.retries + WORKER_DEATHS,
+                ),
+                cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+                summary=f"{instance} · {request.label}",
+                priority=run.priority,
+            )
+            data = reply.payload.data.decode()
+            call.receipt = _since(resumption, Receipt.model_validate_json(data))
+            if call.receipt.position is not None:
+                run.positions[conversation] = call.receipt.position
+            if suspended_in(data):
+                call.outcome = "cancelled"  # it is made again when people have decided
+            return Outcome(data)
+        except ActivityError as error:
+            call.receipt = _since(resumption, Receipt(usage=_used(error)))
+            if is_cancelled_exception(error) or _was_cancelled(error):
+                call.outcome = "cancelled"
+                return Outcome()
+            call.outcome = "failed"
+            return Outcome(error=_reason(error), cause=error)
+
+
+def _since(resumption: Resumption | None, receipt: Receipt) -> Receipt:
+    """Leave out what a call had used before it was put aside: it was told then."""
+    if resumption is not None and receipt.usage.model_calls:
+        receipt.usage -= resumption.used
+    return receipt
+
+
+def _used(error: ActivityError) -> Usage:
+    """Return what all attempts of a call that has failed have used, as far as a worker could tell."""
+    cause = error.cause
+    if isinstance(cause, ApplicationError) and cause.details:
+        return Usage.model_validate(cause.details[0])
+    if isinstance(cause, TimeoutError) and cause.last_heartbeat_details:
+        return AttemptProgress.read(cause.last_heartbeat_details[0]).usage
+    return Usage()
+
+
+def _was_cancelled(error: ActivityError) -> bool:
+    return isinstance(error.cause, ApplicationError) and error.cause.type == CALL_CANCELLED
+
+
+def _reason(error: ActivityError) -> tuple[str, str]:
+    cause = error.cause
+    if isinstance(cause, ApplicationError):
+        return cause.type or "Error", cause.message
+    if isinstance(cause, TimeoutError):
+        kind = cause.type.name if cause.type else "TIMEOUT"
+        return (
+            "Timeout",
+            f"no worker finished it ({kind} after {error.retry_state and error.retry_state.name})",
+        )
+    return type(cause).__name__, str(cause)

@@ -1,0 +1,4 @@
+"""Serving it all: which modules, in what sandbox, on which queues, guarded from outside.
+
+May import everything. Begin with `workers.workers`, `workers.Settings`, `discovery.discover`.
+"""
