@@ -183,9 +183,31 @@ def test_what_is_called_an_error_is_one(wrong: str, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("page", PAGES)
+def test_files_that_are_named_are_there(page: str) -> None:
+    named = re.findall(
+        r"`((?:activities|workflows|console|testing|tests|examples|docs)/[\w/]+(?:\.\w+)?)/?`", _text(page)
+    )
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_the_picture_of_the_rooms_has_each_of_them() -> None:
+    page = _text("docs/architecture.md")
+    rooms = [path.parent for wing in ("activities", "workflows") for path in (ROOT / wing).glob("*/__init__.py")]
+    assert rooms
+    assert [
+        room
+        for room in rooms
+        if f"`{room.name}/`" not in page or not re.search(rf"\b{room.name}\b.*-->|--> .*\b{room.name}\b", page)
+    ] == []
+
+
+def _text(page: str) -> str:
+    return (ROOT / page).read_text()
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
-    text = (ROOT / page).read_text()
-    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+    for link in re.findall(r"\]\(([^)\s]+)\)", _text(page)):
         if "://" in link:
             continue
         path, _, part = link.partition("#")
