@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from workflows.serving.discovery import discover
 
 ROOT = Path(__file__).parent.parent
 WINGS = ("activities", "workflows")
@@ -61,13 +65,30 @@ def test_a_room_says_what_it_is_for_and_where_to_begin(room: Path) -> None:
     assert "Begin with" in told or "adapters" in told
 
 
-def test_a_wing_has_nothing_beside_its_rooms_but_errors_and_the_example() -> None:
-    beside = {f"{wing}/{path.name}" for wing in WINGS for path in (ROOT / wing).glob("*.py")}
-    assert beside == {
-        "activities/__init__.py",
-        "activities/errors.py",
-        "activities/build_team.py",
-        "workflows/__init__.py",
-        "workflows/errors.py",
-        "workflows/build_project.py",
-    }
+@pytest.mark.parametrize("wing", WINGS)
+def test_each_room_has_a_place_in_the_direction(wing: str) -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    [layers] = [contract["layers"] for contract in contracts if contract.get("containers") == [wing]]
+    placed = {room for layer in layers for room in layer.split(" | ")}
+    assert {room.name for room in ROOMS if room.parent.name == wing} <= placed
+
+
+@pytest.mark.parametrize("wing", WINGS)
+def test_a_wing_has_nothing_beside_its_rooms_but_errors_agents_and_choreographies(wing: str) -> None:
+    beside = {path.stem for path in (ROOT / wing).glob("*.py")} - {"__init__", "errors"}
+    assert beside
+    for name in beside:
+        offer = discover([f"{wing}.{name}"])
+        assert offer.agents or offer.choreographies, name
+
+
+def test_an_agent_and_a_choreography_are_added_without_a_word_elsewhere(tree: Path) -> None:
+    agent, choreography = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)
+    (tree / "activities" / "translator.py").write_text(agent)
+    (tree / "workflows" / "translate_all.py").write_text(choreography)
+    code, told = lint(tree)
+    assert code == 0, told
+    command = [sys.executable, "-c", "from workflows.serving.discovery import *; print(discover(own_modules()))"]
+    offered = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=True).stdout
+    assert "Translator" in offered
+    assert "<choreography translate_all>" in offered
