@@ -226,7 +226,7 @@ async def test_nobody_waits_outside_of_a_run(provider: Provider) -> None:
 async def test_a_notice_that_makes_no_sense_changes_nothing(
     runs: Runs, provider: Provider, arguments: list[Any]
 ) -> None:
-    provider.enqueue(Slow(1, Text("quack")))
+    provider.enqueue(Slow(0.4, Text("quack")))
     async with runs.serving(__name__):
         run = await runs.start(tell_in_time)
         await run.signal("waits_for_model", args=arguments)
