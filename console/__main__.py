@@ -98,8 +98,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read it has seen enough, as `head` has
+        code = 0
     sys.stderr.flush()
     # The SDK's threads end a plain exit in a segmentation fault now and then.
     os._exit(code)

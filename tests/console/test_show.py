@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import re
 import sys
 from datetime import timedelta
@@ -289,3 +290,23 @@ def test_a_run_that_there_is_not_is_named(
     monkeypatch.setenv("TEMPORAL_ADDRESS", server.address)
     assert show("nothing", as_mermaid=False) == 2
     assert "there is no run 'nothing'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", [[], ["--mermaid"]])
+async def test_whoever_has_read_enough_of_it_may_go(
+    runs: Runs, ledger: Ledger, server: DevServer, form: list[str]
+) -> None:
+    async with runs.serving(OFFICE):
+        run = await runs.start(note_numbers, [2, 4], str(ledger.path), True, ONE_CLERK)
+        await run.result()
+    shown = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "console", "show", run.id, *form),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "TEMPORAL_ADDRESS": server.address},
+    )
+    assert shown.stdout is not None
+    shown.stdout._transport.close()  # type: ignore[attr-defined]  # as `head` does when it has its lines
+    assert shown.stderr is not None
+    assert await shown.stderr.read() == b""
+    await shown.wait()
