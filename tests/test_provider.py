@@ -63,9 +63,13 @@ class Verdict(BaseModel):
 
 @pytest.fixture(autouse=True)
 async def clients() -> AsyncIterator[None]:
-    """Close litellm's HTTP clients with the loop that they belong to."""
+    """Close litellm's HTTP clients with the loop that they belong to, and have it forget them.
+
+    It would use a closed one for the next server at the same port, in whatever test.
+    """
     yield
     await close_litellm_async_clients()  # type: ignore[no-untyped-call]
+    litellm.in_memory_llm_clients_cache.flush_cache()  # type: ignore[no-untyped-call]
 
 
 async def ask(provider: Provider, text: str = "hi", **options: Any) -> Any:
