@@ -50,20 +50,26 @@ def with_plain_ids(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 async def transcript(client: Client, workflow_id: str, instance: str) -> list[dict[str, Any]]:
-    """Return all that an instance's conversation holds, from its beginning on; nothing if there is none."""
+    """Return all that the conversation of an instance of a run holds, from its beginning on."""
+    return await whole_transcript(client, conversation_id(workflow_id, instance))
+
+
+async def whole_transcript(client: Client, conversation: str) -> list[dict[str, Any]]:
+    """Read a transcript to its beginning, over all runs of its workflow."""
     entries: list[dict[str, Any]] = []
-    run_id: str | None = ""
-    while run_id is not None:
-        handle = client.get_workflow_handle(conversation_id(workflow_id, instance), run_id=run_id or None)
-        read: list[dict[str, Any]] = []
+    run_id: str | None = None
+    while True:
+        handle = client.get_workflow_handle(conversation, run_id=run_id)
+        part: list[dict[str, Any]] = []
         after: int | None = 0
         while after is not None:
             page = await handle.query("transcript", after)
-            read += page["entries"]
+            part += page["entries"]
             after = page["next"]
-        entries = [*read, *entries]
+        entries = [*part, *entries]
         run_id = page["earlier_run"]
-    return entries
+        if run_id is None:
+            return entries
 
 
 async def said_by_call(client: Client, workflow_id: str, prompts: tuple[str, ...]) -> dict[str, list[Section]]:

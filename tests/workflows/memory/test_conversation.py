@@ -19,6 +19,7 @@ from activities.contract.names import CHOREOGRAPHY_QUEUE, CONVERSATION
 from activities.errors import MemoryLost
 from activities.memory.durable import COPIES, Durable
 from activities.memory.transcript import Entry, Transcript, shorten
+from tests.system.transcripts import whole_transcript
 from workflows.memory import conversation as conversation_module
 from workflows.memory.conversation import Conversation
 from workflows.serving.outside import FAILS_A_WORKFLOW, Guarded
@@ -53,24 +54,6 @@ def turn(number: int) -> list[Entry]:
         {"role": "tool", "tool_call_id": f"c{number}", "content": f"result {number}"},
         {"role": "assistant", "content": f"answer {number}"},
     ]
-
-
-async def whole_transcript(client: Client, conversation: str) -> list[Entry]:
-    """Read a transcript to its beginning, over all runs of its workflow."""
-    entries: list[Entry] = []
-    run_id: str | None = None
-    while True:
-        handle = client.get_workflow_handle(conversation, run_id=run_id)
-        part: list[Entry] = []
-        after: int | None = 0
-        while after is not None:
-            page = await handle.query("transcript", after)
-            part += page["entries"]
-            after = page["next"]
-        entries = [*part, *entries]
-        run_id = page["earlier_run"]
-        if run_id is None:
-            return entries
 
 
 def new_conversation() -> str:
