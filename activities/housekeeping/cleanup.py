@@ -21,6 +21,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.contract.conversations import OWNER_MEMO, Owner
 from activities.contract.names import CONVERSATION, LEDGER, SHARD
+from activities.housekeeping.beside import beside
 
 LOOK_EVERY_S = 5.0
 """Seconds between two looks while no run ends."""
@@ -51,13 +52,8 @@ class Cleanup:
     async def running(self) -> AsyncIterator[None]:
         """Look for as long as the block lasts."""
         self._loop = asyncio.get_running_loop()
-        looking = asyncio.create_task(self._look_again_and_again())
-        try:
+        async with beside(self._look_again_and_again()):
             yield
-        finally:
-            looking.cancel()
-            with suppress(asyncio.CancelledError):
-                await looking
 
     def a_run_ends(self) -> None:
         """Look soon; may be called from any thread."""

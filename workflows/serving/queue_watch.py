@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 from temporalio import workflow
@@ -25,6 +25,7 @@ from temporalio.worker import (
 )
 
 from activities.contract.names import CONVERSATION, LEDGER, team_of
+from activities.housekeeping.beside import beside
 from activities.housekeeping.queues import look_at
 from workflows.engine.run import Run, nobody_serves
 
@@ -63,13 +64,8 @@ class QueueWatch(Interceptor):
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Look for as long as the block lasts."""
-        looking = asyncio.create_task(self._look_again_and_again())
-        try:
+        async with beside(self._look_again_and_again()):
             yield
-        finally:
-            looking.cancel()
-            with suppress(asyncio.CancelledError):
-                await looking
 
     def workflow_interceptor_class(self, input: WorkflowInterceptorClassInput) -> type[WorkflowInboundInterceptor]:
         """Return what each run's queries go through."""
