@@ -66,12 +66,12 @@ class ProgramChanged(ChoreographyError):
     """A run can't go on with the program as it is now; the run waits for the one that it was started with."""
 
 
-class LedgerFull(ChoreographyError):
+class JournalFull(ChoreographyError):
     """A run would have to remember more than it may in order to continue as new."""
 
 
 class PagesUnreadable(ChoreographyError):
-    """A history is replayed without access to the server that keeps the pages of its run's ledger."""
+    """A history is replayed without access to the server that keeps the pages of its run's journal."""
 
 
 class NoSuchPart(ChoreographyError):

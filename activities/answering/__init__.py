@@ -1,4 +1,5 @@
 """Answering a prompt: the turn loop with its tools, re-asks, approvals and compaction, and what it records.
 
-May import declarations and models. Begin with `answer.TurnLoop`, `in_process.answer_in_process`, `progress.Progress`.
+May import declarations and models. Begin with `answer.TurnLoop`, `in_process.answer_in_process`,
+`checkpoint.Checkpoint`.
 """

@@ -1,6 +1,6 @@
 """The turn loop: ask the model, run the tools that it calls, check its answer, send it back if it will not do.
 
-The loop's whole state is its `Progress`, so that another process can go on from any point of it. What was said in
+The loop's whole state is its `Checkpoint`, so that another process can go on from any point of it. What was said in
 earlier calls comes from the instance's memory, and what is said in this one goes there once, at the end.
 """
 
@@ -15,8 +15,8 @@ from pydantic import ValidationError
 
 from activities.answering import strategy
 from activities.answering.approval import Approvals, AtTheTerminal
+from activities.answering.checkpoint import Checkpoint
 from activities.answering.compaction import Window, compact
-from activities.answering.progress import Progress
 from activities.answering.record import inside_tool, working
 from activities.answering.toolbox import Toolbox
 from activities.border.context import current_call
@@ -49,7 +49,7 @@ class TurnLoop:
         agent: Agent,
         method: Method[..., Any],
         arguments: dict[str, Any],
-        progress: Progress,
+        checkpoint: Checkpoint,
         memory: Memory,
         record: Callable[[], None] = lambda: None,
         approvals: Approvals | None = None,
@@ -60,14 +60,14 @@ class TurnLoop:
             agent: Who answers.
             method: The prompt.
             arguments: Its arguments by name, as their types.
-            progress: Empty, or what an earlier attempt left.
+            checkpoint: Empty, or what an earlier attempt left.
             memory: Where earlier calls are found, and this one goes.
-            record: Called whenever there is progress that must not be lost.
+            record: Called whenever there is something in the checkpoint that must not be lost.
             approvals: Who decides on tools that need it; whoever sits at the terminal where none is given.
         """
         self.agent = agent
         self.method = method
-        self.progress = progress
+        self.checkpoint = checkpoint
         self.memory = memory
         self.record = record
         self.approvals = approvals or AtTheTerminal()
@@ -83,10 +83,10 @@ class TurnLoop:
         Raises:
             AnswerInvalid: No answer of the type came within the number of re-asks.
             TurnLimit: No answer came within the number of turns.
-            ModelRefused, ModelUnavailable: See `model.ask`.
+            ModelRefused, ModelUnavailable: See `model.complete`.
             CallSuspended: A tool needs an approval that has to be waited for.
         """
-        async with working(self.progress, self.record) as self._here:
+        async with working(self.checkpoint, self.record) as self._here:
             already_committed = await self._recall()
             while True:
                 outcome = await self._digest(self._undigested() or await self._next_turn())
@@ -102,10 +102,10 @@ class TurnLoop:
         Args:
             why: What a person is told of it.
         """
-        inside = self.progress.said_inside()
-        if self.progress.entries or inside:
+        inside = self.checkpoint.said_inside()
+        if self.checkpoint.entries or inside:
             # What people told the agent is heard again by its next call.
-            said = [{key: value for key, value in e.items() if key != "told"} for e in self.progress.entries]
+            said = [{key: value for key, value in e.items() if key != "told"} for e in self.checkpoint.entries]
             await leave_to_be_read(self.memory, self._recalled_once, [self.request, *said, *inside], why)
 
     async def _recalled_once(self) -> Recalled:
@@ -124,26 +124,26 @@ class TurnLoop:
         entries = [entry for entry in recalled.committed[1:] if entry.get("note") != "inner"]
         while entries and entries[-1].get("content") == _ACCEPTED:
             entries.pop()
-        self.progress.entries = entries
+        self.checkpoint.entries = entries
         return True
 
     async def _commit(self) -> None:
         state = saved_state(self.agent)
         changed = state if differs(state, self._state_before) else None
         self.record()
-        await self.memory.commit(self.history.next, self.said(), self.progress.heard, changed)
+        await self.memory.commit(self.history.next, self.said(), self.checkpoint.heard, changed)
 
     def said(self) -> list[Entry]:
         """Return what this call adds to the conversation: complete, every tool call with its result."""
-        last = next(entry for entry in reversed(self.progress.entries) if entry.get("role") == "assistant")
+        last = next(entry for entry in reversed(self.checkpoint.entries) if entry.get("role") == "assistant")
         answered = self._results_after(last)
         accepted = [_tool_message(call, _ACCEPTED) for call in _calls_of(last) if call["id"] not in answered]
         # A tell's text is in the conversation already.
-        entries = [{"role": "user", "told": e["told"]} if "told" in e else e for e in self.progress.entries]
-        return [self.request, *entries, *accepted, *self.progress.said_inside()]
+        entries = [{"role": "user", "told": e["told"]} if "told" in e else e for e in self.checkpoint.entries]
+        return [self.request, *entries, *accepted, *self.checkpoint.said_inside()]
 
     def _transcript(self) -> Transcript:
-        return self.history.plus([self.request, *self.progress.entries])
+        return self.history.plus([self.request, *self.checkpoint.entries])
 
     async def _next_turn(self) -> Message:
         turns = self._turns()
@@ -161,7 +161,7 @@ class TurnLoop:
         if _calls_of(message):
             message = _with_call_ids(message, {call["id"] for call in self._calls_so_far()}, turns)
         self._here.use(reply.usage)
-        self.progress.entries.append(message)
+        self.checkpoint.entries.append(message)
         if reply.finish_reason == "length" and not message.get("tool_calls"):
             told = "Your answer was cut off at the token limit. Give a shorter one."
             self._reject(_text_of(message), told, mend="Raise max_tokens, or ask for less.")
@@ -172,9 +172,9 @@ class TurnLoop:
     async def _hear(self) -> None:
         """Take in what people told the agent meanwhile."""
         tells = await self.memory.tells()
-        for number in range(self.progress.heard, len(tells)):
-            self.progress.entries.append({"role": "user", "content": tells[number], "told": number})
-            self.progress.heard += 1
+        for number in range(self.checkpoint.heard, len(tells)):
+            self.checkpoint.entries.append({"role": "user", "content": tells[number], "told": number})
+            self.checkpoint.heard += 1
 
     async def _compact(self, *, force: bool = False) -> bool:
         """Make the conversation shorter if it has to be; return whether it became so."""
@@ -189,19 +189,19 @@ class TurnLoop:
         )
         if notes:
             self._here.use(usage)
-            self.progress.entries.extend(notes)
+            self.checkpoint.entries.extend(notes)
             self.record()
         return bool(notes)
 
     async def _ask(self) -> model.Answer:
         """Ask the model; if the conversation is too long for it after all, compact it and ask once more."""
         try:
-            return await strategy.ask(self._question(), self.method.answer, self._strategy())
+            return await strategy.complete(self._next_request(), self.method.answer, self._strategy())
         except ContextTooLong:
             if not await self._compact(force=True):
                 raise
         try:
-            return await strategy.ask(self._question(), self.method.answer, self._strategy())
+            return await strategy.complete(self._next_request(), self.method.answer, self._strategy())
         except ContextTooLong as error:
             raise ContextTooLong(
                 f"{self._where()}: {error} It was compacted, and is still too long. Use a model with a larger "
@@ -214,19 +214,19 @@ class TurnLoop:
 
     def _results_after(self, message: Message) -> set[str]:
         """Return the ids of the tool calls that were answered after a message."""
-        entries = self.progress.entries
+        entries = self.checkpoint.entries
         start = next(index for index, other in enumerate(entries) if other is message)
         return {result["tool_call_id"] for result in entries[start:] if result.get("role") == "tool"}
 
     def _turns(self) -> int:
-        return sum(entry.get("role") == "assistant" for entry in self.progress.entries)
+        return sum(entry.get("role") == "assistant" for entry in self.checkpoint.entries)
 
     def _opening(self) -> list[Message]:
         system = system_prompt_of(type(self.agent))
         return [{"role": "system", "content": system}] if system else []
 
-    def _question(self) -> model.Question:
-        return model.Question(
+    def _next_request(self) -> model.ModelRequest:
+        return model.ModelRequest(
             model=self.model,
             messages=[*self._opening(), *self._transcript().messages()],
             tools=self.toolbox.schemas,
@@ -247,7 +247,7 @@ class TurnLoop:
 
     def _undigested(self) -> Message | None:
         """Return the last model answer if something is still to be done with it, as after a crash."""
-        spoken = [entry for entry in self.progress.entries if "note" not in entry]
+        spoken = [entry for entry in self.checkpoint.entries if "note" not in entry]
         message = next((entry for entry in reversed(spoken) if entry["role"] == "assistant"), None)
         if message is None:
             return None
@@ -258,7 +258,7 @@ class TurnLoop:
 
     async def _digest(self, message: Message) -> Accepted | None:
         """Do what a model answer asks for: run its tools, or take it as the final answer."""
-        if message is not self.progress.entries[-1] and not _calls_of(message):
+        if message is not self.checkpoint.entries[-1] and not _calls_of(message):
             return None
         answered = self._results_after(message)
         todo = [(number, call) for number, call in enumerate(_calls_of(message)) if call["id"] not in answered]
@@ -283,18 +283,18 @@ class TurnLoop:
             result, done = await self.toolbox.use(call, self._turns(), number)
         if done:
             name = call["function"]["name"]
-            self.progress.tools_done = list(dict.fromkeys([*self.progress.tools_done, name]))
+            self.checkpoint.tools_done = list(dict.fromkeys([*self.checkpoint.tools_done, name]))
         self._here.keep_state(self.agent)
         self._answer_call(call, result)
 
     def _answer_call(self, call: Message, result: str) -> None:
-        self.progress.entries.append(_tool_message(call, result))
+        self.checkpoint.entries.append(_tool_message(call, result))
         self.record()
 
     def _judge(self, text: str, call: Message | None) -> Accepted | None:
         """Take an answer, or send it back with what is wrong with it."""
         required = self.method.options.require
-        if missing := [name for name in required if name not in self.progress.tools_done]:
+        if missing := [name for name in required if name not in self.checkpoint.tools_done]:
             told = f"Before you answer you must call: {', '.join(missing)}."
             self._reject(text, told, call, mend="Tell it in the prompt, or use a stronger model.")
             return None
@@ -333,13 +333,13 @@ class TurnLoop:
             mend: What a person can do about it.
         """
         limit = self.agent.max_reasks if self.method.options.reasks is None else self.method.options.reasks
-        if self.progress.rejections >= limit:
+        if self.checkpoint.rejections >= limit:
             raise AnswerInvalid(
-                f"{self._where()} answered {self.progress.rejections + 1} times with something that will not do"
+                f"{self._where()} answered {self.checkpoint.rejections + 1} times with something that will not do"
                 f"{self._wanted_type()}: {(problem or told).rstrip('.')}. Last answer: {clip(text, 500)} {mend}"
             )
-        self.progress.rejections += 1
-        self.progress.entries.append(
+        self.checkpoint.rejections += 1
+        self.checkpoint.entries.append(
             _tool_message(call, f"Error: {told}") if call else {"role": "user", "content": told}
         )
         self.record()

@@ -116,8 +116,8 @@ async def _summarise(transcript: Transcript, current: int, tail: int, window: Wi
     told = "\n\n".join(
         [*([f"Summary so far:\n{earlier['text']}"] if earlier else []), *(_in_words(entry) for _, entry in middle)]
     )
-    answer = await patience.ask(
-        model.Question(
+    answer = await patience.complete(
+        model.ModelRequest(
             model=window.summariser,
             messages=[
                 {"role": "system", "content": _INSTRUCTIONS},

@@ -7,7 +7,7 @@ from typing import Any
 
 from activities.answering.answer import TurnLoop
 from activities.answering.approval import ask_at_terminal
-from activities.answering.progress import Progress
+from activities.answering.checkpoint import Checkpoint
 from activities.answering.record import Record, current_record
 from activities.border.context import current_call
 from activities.border.washing import name_of, words_of
@@ -41,7 +41,7 @@ async def answer_in_process(agent: Agent, method: Method[..., Any], arguments: d
         # In a thread of synchronous code that runs a loop of its own: what is asked is recorded by the call's.
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asking, outer.loop))
     memory: Memory = InThisProcess(agent.transcript) if method.options.memory else Nothing()
-    loop = TurnLoop(agent, method, arguments, Progress(), memory)
+    loop = TurnLoop(agent, method, arguments, Checkpoint(), memory)
     try:
         return await loop.run()
     except Exception as error:
@@ -52,5 +52,5 @@ async def answer_in_process(agent: Agent, method: Method[..., Any], arguments: d
 async def _answer_inside(outer: Record, agent: Agent, method: Method[..., Any], arguments: dict[str, Any]) -> Any:
     whom = f"{vars(agent).get('name')} {vars(agent).get('model')}"
     asked = render(method.docstring, arguments)
-    with outer.inside(method_name(type(agent).__name__, method.name), asked, whom) as progress:
-        return await TurnLoop(agent, method, arguments, progress, Nothing(), outer.write).run()
+    with outer.inside(method_name(type(agent).__name__, method.name), asked, whom) as checkpoint:
+        return await TurnLoop(agent, method, arguments, checkpoint, Nothing(), outer.write).run()

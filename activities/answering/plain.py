@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from activities.answering.progress import Progress
+from activities.answering.checkpoint import Checkpoint
 from activities.answering.record import working
 from activities.declarations.agent import Agent
 from activities.declarations.method import Method
@@ -21,7 +21,7 @@ class PlainWork:
         agent: Agent,
         method: Method[..., Any],
         arguments: dict[str, Any],
-        progress: Progress,
+        checkpoint: Checkpoint,
         memory: Memory,
         record: Callable[[], None],
     ) -> None:
@@ -31,14 +31,14 @@ class PlainWork:
             agent: Who does it.
             method: What is done.
             arguments: Its arguments by name, as their types.
-            progress: What an earlier attempt left of the prompts that are asked inside.
+            checkpoint: What an earlier attempt left of the prompts that are asked inside.
             memory: Where the state is kept, and what these prompts say.
-            record: Called whenever there is progress that must not be lost.
+            record: Called whenever there is something in the checkpoint that must not be lost.
         """
         self.agent = agent
         self.method = method
         self.arguments = arguments
-        self.progress = progress
+        self.checkpoint = checkpoint
         self.memory = memory
         self.record = record
         self._recalled: Recalled | None = None
@@ -47,7 +47,7 @@ class PlainWork:
         """Return what the method returns, once the memory has the state, and what was said."""
         if declares_state(type(self.agent)):
             restore_state(self.agent, (await self._recall()).state)
-        async with working(self.progress, self.record):
+        async with working(self.checkpoint, self.record):
             value = await getattr(self.agent, self.method.name)(**self.arguments)
         await self._commit()
         return value
@@ -58,11 +58,11 @@ class PlainWork:
         Args:
             why: What a person is told of it.
         """
-        if said := self.progress.said_inside():
+        if said := self.checkpoint.said_inside():
             await leave_to_be_read(self.memory, self._recall, said, why)
 
     async def _commit(self) -> None:
-        said, kept = self.progress.said_inside(), saved_state(self.agent)
+        said, kept = self.checkpoint.said_inside(), saved_state(self.agent)
         before = self._recalled.state if self._recalled else None
         changed = differs(kept, before)
         if said or changed:

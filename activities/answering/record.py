@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from activities.answering.progress import InnerProgress, Progress
+from activities.answering.checkpoint import Checkpoint, InnerCheckpoint
 from activities.border.context import asking_inside
 from activities.border.user_code import raised_by
 from activities.border.washing import name_of, washed, words_of
@@ -34,20 +34,20 @@ class Record:
     """What an attempt writes down while it works at a call, or at a prompt inside one.
 
     Attributes:
-        progress: What is written down.
-        write: To be called whenever there is progress that must not be lost.
+        checkpoint: What is written down.
+        write: To be called whenever there is something in the checkpoint that must not be lost.
         loop: Where the work goes on.
     """
 
-    def __init__(self, progress: Progress, write: Callable[[], None], outer: Record | None) -> None:
+    def __init__(self, checkpoint: Checkpoint, write: Callable[[], None], outer: Record | None) -> None:
         """Begin to work at something.
 
         Args:
-            progress: What earlier attempts have left of it.
-            write: What sees to it that progress is not lost.
+            checkpoint: What earlier attempts have left of it.
+            write: What sees to it that the checkpoint is not lost.
             outer: Inside what this is; None for the call itself.
         """
-        self.progress = progress
+        self.checkpoint = checkpoint
         self.write = write
         self._outer = outer
         self._call: Record = outer._call if outer else self
@@ -63,7 +63,7 @@ class Record:
 
     def use(self, usage: Usage) -> None:
         """Count what was used, here and in all that this is inside of."""
-        self.progress.usage += usage
+        self.checkpoint.usage += usage
         if self._outer is not None:
             self._outer.use(usage)
 
@@ -77,7 +77,7 @@ class Record:
             raise asyncio.CancelledError
 
     @contextmanager
-    def inside(self, method: str, asked: str, whom: str) -> Iterator[InnerProgress]:
+    def inside(self, method: str, asked: str, whom: str) -> Iterator[InnerCheckpoint]:
         """Work at a prompt that is asked inside this.
 
         It is known by the tool call in which it is asked, by what it asks, and by how often the same was asked there
@@ -100,8 +100,8 @@ class Record:
         where = f"{tool_call}/{same}" if tool_call else same
         name = f"{where}.{self._seen[where]}"
         number, self._seen[where] = self._seen[where], self._seen[where] + 1
-        known = self.progress.inner.get(name) or InnerProgress(method=method, tool_call=tool_call, asked=asked)
-        self.progress.inner[name] = known
+        known = self.checkpoint.inner.get(name) or InnerCheckpoint(method=method, tool_call=tool_call, asked=asked)
+        self.checkpoint.inner[name] = known
         known.error = ""
         with self._call._asks(), asking_inside(f"{same}.{number}"):
             try:
@@ -113,22 +113,22 @@ class Record:
 
     def keep_state(self, agent: Agent) -> None:
         """Write down the state that an agent has after a tool."""
-        self.progress.state = saved_state(agent)
-        if self._outer is not None and self.progress.state is not None:
-            self._call.progress.state_number += 1
-            self.progress.state_number = vars(agent)[_STATE_NUMBER] = self._call.progress.state_number
+        self.checkpoint.state = saved_state(agent)
+        if self._outer is not None and self.checkpoint.state is not None:
+            self._call.checkpoint.state_number += 1
+            self.checkpoint.state_number = vars(agent)[_STATE_NUMBER] = self._call.checkpoint.state_number
 
     def take_up_state(self, agent: Agent, remembered: Any) -> None:
         """Give an agent the state that an earlier attempt has written down here, or else what is remembered.
 
         Prompts that are asked at once share the state of the agent that asks them: an older one never replaces a newer.
         """
-        if self.progress.state is None:
+        if self.checkpoint.state is None:
             restore_state(agent, remembered)
-        elif self.progress.state_number >= vars(agent).get(_STATE_NUMBER, 0) or self._outer is None:
-            restore_state(agent, self.progress.state)
+        elif self.checkpoint.state_number >= vars(agent).get(_STATE_NUMBER, 0) or self._outer is None:
+            restore_state(agent, self.checkpoint.state)
             if self._outer is not None:
-                vars(agent)[_STATE_NUMBER] = self.progress.state_number
+                vars(agent)[_STATE_NUMBER] = self.checkpoint.state_number
 
     async def settle(self) -> None:
         """Let prompts end their turn that are still being asked though nobody waits for them: it is paid for.
@@ -164,21 +164,21 @@ def current_record() -> Record | None:
     return _current.get()
 
 
-def current_progress() -> Progress | None:
-    """Return the progress of the call inside which the code runs; None outside of any."""
+def current_checkpoint() -> Checkpoint | None:
+    """Return the checkpoint of the call inside which the code runs; None outside of any."""
     record = _current.get()
-    return record.progress if record else None
+    return record.checkpoint if record else None
 
 
 @contextmanager
-def accounting_to(progress: Progress, write: Callable[[], None] = lambda: None) -> Iterator[Record]:
-    """Let prompts that are asked inside, by a task or by a tool, be part of this progress.
+def accounting_to(checkpoint: Checkpoint, write: Callable[[], None] = lambda: None) -> Iterator[Record]:
+    """Let prompts that are asked inside, by a task or by a tool, be part of this checkpoint.
 
     Args:
-        progress: What earlier attempts have left.
-        write: Called whenever there is progress that must not be lost.
+        checkpoint: What earlier attempts have left.
+        write: Called whenever there is something in the checkpoint that must not be lost.
     """
-    record = Record(progress, write, _current.get())
+    record = Record(checkpoint, write, _current.get())
     tokens = _current.set(record), _tool_call.set("")
     try:
         yield record
@@ -188,14 +188,14 @@ def accounting_to(progress: Progress, write: Callable[[], None] = lambda: None) 
 
 
 @asynccontextmanager
-async def working(progress: Progress, write: Callable[[], None]) -> AsyncIterator[Record]:
+async def working(checkpoint: Checkpoint, write: Callable[[], None]) -> AsyncIterator[Record]:
     """Work at a call, or at a prompt inside one; what is asked inside has ended afterwards.
 
     Args:
-        progress: What earlier attempts have left.
-        write: Called whenever there is progress that must not be lost.
+        checkpoint: What earlier attempts have left.
+        write: Called whenever there is something in the checkpoint that must not be lost.
     """
-    with accounting_to(progress, write) as record:
+    with accounting_to(checkpoint, write) as record:
         try:
             yield record
         finally:

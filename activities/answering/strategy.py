@@ -50,26 +50,26 @@ class Asking:
     tools: tuple[Schema, ...] = ()
 
 
-async def ask(question: model.Question, answer: AnswerSchema, wanted: str | None) -> model.Answer:
+async def complete(request: model.ModelRequest, answer: AnswerSchema, wanted: str | None) -> model.Answer:
     """Ask for an answer of a type, in the best way that the model's server takes.
 
     Args:
-        question: The conversation and the agent's tools.
+        request: The conversation and the agent's tools.
         answer: The type.
         wanted: The strategy that the user set; then no other is tried.
 
     Raises:
         ModelRefused: Every way was refused; tells the first refusal.
-        ModelUnavailable: See `model.ask`.
+        ModelUnavailable: See `model.complete`.
     """
     if answer.is_text or answer.is_none:
-        return await patience.ask(question)
-    server = (question.model, question.parameters.get("api_base"), bool(question.tools))
+        return await patience.complete(request)
+    server = (request.model, request.parameters.get("api_base"), bool(request.tools))
     typed = (*server, json.dumps(answer.schema))
     first_refusal: ModelRefused | None = None
-    for strategy in await _ladder(question, wanted, _taken.get(typed) or _taken.get(server)):
+    for strategy in await _ladder(request, wanted, _taken.get(typed) or _taken.get(server)):
         try:
-            reply = await patience.ask(_shaped(question, way_of_asking(strategy, answer)))
+            reply = await patience.complete(_shaped(request, way_of_asking(strategy, answer)))
         except ModelRefused as refusal:
             if not refusal.shape_refused or wanted:
                 raise
@@ -97,12 +97,12 @@ def _tell_once(server: tuple[Any, ...], strategy: Strategy, refusal: ModelRefuse
         )
 
 
-async def _ladder(question: model.Question, wanted: str | None, taken: Strategy | None) -> Sequence[Strategy]:
+async def _ladder(request: model.ModelRequest, wanted: str | None, taken: Strategy | None) -> Sequence[Strategy]:
     if wanted:
         if wanted not in get_args(Strategy):
             raise SettingInvalid(f"There is no strategy '{wanted}'; choose one of {', '.join(get_args(Strategy))}.")
         return [wanted]  # type: ignore[list-item]
-    best_first = list(_best_first(await model.provider_of(question.model), bool(question.tools)))
+    best_first = list(_best_first(await model.provider_of(request.model), bool(request.tools)))
     return best_first[best_first.index(taken) :] if taken else best_first
 
 
@@ -150,13 +150,13 @@ def _answer_tool(answer: AnswerSchema) -> Schema:
     return {"type": "function", "function": function}
 
 
-def _shaped(question: model.Question, way: Asking) -> model.Question:
-    return model.Question(
-        model=question.model,
-        messages=_instructed(question.messages, way.instructions),
-        tools=[*question.tools, *way.tools],
+def _shaped(request: model.ModelRequest, way: Asking) -> model.ModelRequest:
+    return model.ModelRequest(
+        model=request.model,
+        messages=_instructed(request.messages, way.instructions),
+        tools=[*request.tools, *way.tools],
         response_format=way.response_format,
-        parameters=question.parameters,
+        parameters=request.parameters,
     )
 
 

@@ -21,8 +21,8 @@ from temporalio.service import RPCError
 
 from activities.answering.answer import TurnLoop
 from activities.answering.approval import CallSuspended, OfTheRun
+from activities.answering.checkpoint import Checkpoint
 from activities.answering.plain import PlainWork
-from activities.answering.progress import Progress
 from activities.border.context import CallContext, answering
 from activities.border.user_code import contain_tasks, is_closed_by, raised_by
 from activities.border.washing import name_of, said, stack_of, words_of
@@ -68,7 +68,7 @@ def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
     async def answer_call(payload: RawValue) -> RawValue:
         contain_tasks()
         task = asyncio.current_task()
-        recorder = _Recorder(_progress_of_earlier_attempts())
+        recorder = _Recorder(_checkpoint_of_earlier_attempts())
         work: TurnLoop | PlainWork | None = None
         async with AsyncExitStack() as within:
             await within.enter_async_context(recorder.heartbeats.beating())
@@ -83,10 +83,10 @@ def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
                 if is_closed_by(error, task):
                     raise
                 if says_stop(error):
-                    raise _cancellation(recorder.progress) or error from None
-                recorder.progress.failures += 1
+                    raise _cancellation(recorder.checkpoint) or error from None
+                recorder.checkpoint.failures += 1
                 recorder.record()
-                failure = _failure(name, method, error, recorder.progress)
+                failure = _failure(name, method, error, recorder.checkpoint)
                 if failure.non_retryable and work is not None:
                     await work.give_up(f"{failure.type}: {failure.message}")
                 raise failure from None
@@ -112,17 +112,17 @@ async def _answer(name: str, work: TurnLoop | PlainWork, recorder: _Recorder, ro
             value = await _in_time(name, work.method, work.run())
     except CallSuspended as suspended:
         logger.info("put aside until this is approved: %s", suspended)
-        return _suspended(name, suspended, recorder.progress, room)
+        return _suspended(name, suspended, recorder.checkpoint, room)
     took = round(time.monotonic() - recorder.began, 3)
     answer = CallReply(
         value=value,
-        usage=recorder.progress.usage,
+        usage=recorder.checkpoint.usage,
         position=work.memory.position,
         waited_s=_waited(),
         took_s=took,
     )
     reply = _encode(name, work.method, answer)
-    logger.log(level, "done: %s", _in_short(recorder.progress))
+    logger.log(level, "done: %s", _in_short(recorder.checkpoint))
     return reply
 
 
@@ -155,7 +155,7 @@ def _work(
     agent: type[Agent], method: Method[..., Any], request: CallRequest[Any], recorder: _Recorder
 ) -> TurnLoop | PlainWork:
     made = _new_agent(agent, request.model)
-    about = (made, method, request.arguments, recorder.progress, _memory(request), recorder.record)
+    about = (made, method, request.arguments, recorder.checkpoint, _memory(request), recorder.record)
     return TurnLoop(*about, OfTheRun(request.resumption)) if method.kind == "prompt" else PlainWork(*about)
 
 
@@ -185,21 +185,21 @@ def _team() -> str:
 
 
 class _Recorder:
-    """Writes progress down as heartbeat details."""
+    """Writes checkpoints down as heartbeat details."""
 
-    def __init__(self, progress: Progress | None) -> None:
-        self.progress = progress or Progress()
+    def __init__(self, checkpoint: Checkpoint | None) -> None:
+        self.checkpoint = checkpoint or Checkpoint()
         self.began = time.monotonic()
-        self.heartbeats = Heartbeats(lambda: self.progress.snapshot().record())
-        self._is_first_attempt = progress is None
+        self.heartbeats = Heartbeats(lambda: self.checkpoint.snapshot().record())
+        self._is_first_attempt = checkpoint is None
 
     def go_on_from(self, resumption: Resumption | None) -> None:
         """Take up where the call was put aside, unless an earlier attempt has gone on from there."""
         if resumption is not None and self._is_first_attempt:
-            self.progress = Progress.read(resumption.progress)
+            self.checkpoint = Checkpoint.read(resumption.checkpoint)
 
     def record(self) -> None:
-        self.heartbeats.tell(self.progress.snapshot().record)
+        self.heartbeats.tell(self.checkpoint.snapshot().record)
 
 
 def _new_agent(agent: type[Agent], model: str | None) -> Agent:
@@ -247,18 +247,18 @@ _ROOM_FOR_A_REASON = 4 * MESSAGE_LIMIT
 """Bytes that a decision may take when the call is made again."""
 
 
-def _suspended(name: str, suspended: CallSuspended, progress: Progress, room: int) -> RawValue:
+def _suspended(name: str, suspended: CallSuspended, checkpoint: Checkpoint, room: int) -> RawValue:
     """Say what the call waits for, with all that it needs to go on where it is.
 
     Args:
         name: The activity.
         suspended: What it waits for.
-        progress: How far it is.
+        checkpoint: How far it is.
         room: Bytes that are left where all of this is sent back, beside the call's arguments.
     """
-    reply = Suspended(wants=suspended.wants, progress={}, usage=progress.usage)
+    reply = Suspended(wants=suspended.wants, checkpoint={}, usage=checkpoint.usage)
     limit = room - len(reply.model_dump_json().encode()) - _ROOM_FOR_A_REASON * len(suspended.wants)
-    reply.progress = progress.record(limit)
+    reply.checkpoint = checkpoint.record(limit)
     data = reply.model_dump_json().encode()
     if len(data) > room:
         raise ResultInvalid(
@@ -274,12 +274,12 @@ def _waited() -> float:
     return round(max((info.started_time - info.current_attempt_scheduled_time).total_seconds(), 0.0), 3)
 
 
-def _progress_of_earlier_attempts() -> Progress | None:
+def _checkpoint_of_earlier_attempts() -> Checkpoint | None:
     details = activity.info().heartbeat_details
-    return Progress.read(details[0]) if details else None
+    return Checkpoint.read(details[0]) if details else None
 
 
-def _failure(name: str, method: Method[..., Any], error: BaseException, progress: Progress) -> ApplicationError:
+def _failure(name: str, method: Method[..., Any], error: BaseException, checkpoint: Checkpoint) -> ApplicationError:
     """Say whether the call is tried again, and when; the message is cut, as the server loses long ones."""
     error = raised_by(error)
     kind, message, delay, may_pass = name_of(error), words_of(error), None, True
@@ -292,7 +292,7 @@ def _failure(name: str, method: Method[..., Any], error: BaseException, progress
         may_pass = isinstance(error, AttemptTimedOut)
     else:
         message = f"{message} ({place_of(error)})"
-    final = not may_pass or progress.failures > method.options.retries
+    final = not may_pass or checkpoint.failures > method.options.retries
     logger.log(
         logging.ERROR if final else logging.WARNING,
         "%s: %s: %s%s",
@@ -301,7 +301,7 @@ def _failure(name: str, method: Method[..., Any], error: BaseException, progress
         clip(message),
         "" if isinstance(error, (AgentError, ApplicationError)) else f"\n{stack_of(error)}",
     )
-    used = progress.usage.model_dump(mode="json")
+    used = checkpoint.usage.model_dump(mode="json")
     return ApplicationError(clip(message), used, type=kind, non_retryable=final, next_retry_delay=delay)
 
 
@@ -317,19 +317,19 @@ def _sensible(delay: Any) -> timedelta | None:
     return wait if timedelta() <= wait <= _LONGEST_WAIT else None
 
 
-def _cancellation(progress: Progress) -> ApplicationError | None:
+def _cancellation(checkpoint: Checkpoint) -> ApplicationError | None:
     """Return by what a cancelled call tells what it has used, if it has; a worker that stops cancels no call."""
     details = activity.cancellation_details()
-    if not progress.usage.model_calls or details is None or not details.cancel_requested:
+    if not checkpoint.usage.model_calls or details is None or not details.cancel_requested:
         return None
-    used = progress.usage.model_dump(mode="json")
+    used = checkpoint.usage.model_dump(mode="json")
     return ApplicationError(
         "cancelled", used, type=CALL_CANCELLED, non_retryable=True, category=ApplicationErrorCategory.BENIGN
     )
 
 
-def _in_short(progress: Progress) -> str:
-    usage = progress.usage
+def _in_short(checkpoint: Checkpoint) -> str:
+    usage = checkpoint.usage
     if not usage.model_calls:
         return "no model asked"
     cost = "unknown cost" if usage.cost_usd is None else f"${usage.cost_usd:.4f}"

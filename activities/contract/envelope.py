@@ -53,8 +53,8 @@ class Suspended(BaseModel):
 
     suspended: Literal[True] = True
     wants: list[WantedApproval]
-    progress: dict[str, Any]
-    """How far it has come, as `Progress.record` writes it."""
+    checkpoint: dict[str, Any]
+    """How far it has come, as `Checkpoint.record` writes it."""
     usage: Usage = Field(default_factory=Usage)
     """What it has used so far."""
 
@@ -62,7 +62,7 @@ class Suspended(BaseModel):
 class Resumption(BaseModel):
     """What a suspended call is to go on with."""
 
-    progress: dict[str, Any]
+    checkpoint: dict[str, Any]
     approvals: dict[str, Approval]
     """By the ids of the tool calls."""
     used: Usage = Field(default_factory=Usage)

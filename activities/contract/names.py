@@ -48,11 +48,11 @@ def method_name(agent: str, method: str) -> str:
     return f"{agent}.{method}"
 
 
-LEDGER = "ledger"
-"""The workflow type of what keeps the pages of a run's ledger; its id is `<workflow id>/ledger`."""
+JOURNAL = "journal"
+"""The workflow type of what keeps the pages of a run's journal; its id is `<workflow id>/journal`."""
 
 KEEP_PAGE_ACTIVITY = "keep_page"
-"""The local activity by which a run has a page of its ledger kept."""
+"""The local activity by which a run has a page of its journal kept."""
 
 SHARD = "scatter_shard"
 """The workflow type of a part of a large scatter; its id is

@@ -1,15 +1,15 @@
-"""Where the pages of a run's ledger are kept."""
+"""Where the pages of a run's journal are kept."""
 
 from __future__ import annotations
 
 from pydantic import BaseModel
 
-PAGES_ENCODING = b"json/pages-of-a-ledger"
-"""The encoding of a payload that stands for pages of a ledger in the inputs of a run."""
+PAGES_ENCODING = b"json/pages-of-a-journal"
+"""The encoding of a payload that stands for pages of a journal in the inputs of a run."""
 
 
 class PagesKept(BaseModel):
-    """Where pages of a ledger are kept, and which."""
+    """Where pages of a journal are kept, and which."""
 
     workflow_id: str
     pages: list[str] = []

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, ov
 
 from activities.border.context import CallContext, current_call, workspaces_folder
 from activities.declarations.declaration import check_assignment, check_attributes, check_made
-from activities.declarations.method import Kind, Method, Options, check_declaration, check_types
+from activities.declarations.method import Kind, Method, MethodOptions, check_declaration, check_types
 from activities.declarations.state import check_state, declares_state
 from activities.errors import DeclarationError
 from activities.memory.transcript import Message, Transcript
@@ -117,7 +117,7 @@ class Agent:
     @classmethod
     def _check_method(cls, method: Method[..., Any]) -> None:
         """Check what a method may be declared as; a person's differ from a model's."""
-        if misplaced := [name for name in method.options.set_beside(Options()) if name in ASKING_OPTIONS]:
+        if misplaced := [name for name in method.options.set_beside(MethodOptions()) if name in ASKING_OPTIONS]:
             raise DeclarationError(
                 f"{cls.__name__}.{method.name}: {', '.join(misplaced)}: only a person is reminded and may not answer "
                 f"in time; leave it out, or make {cls.__name__} a Person"
@@ -226,7 +226,7 @@ def prompt(
         default: The answer that is taken at the deadline.
     """
     required = (require,) if isinstance(require, str) else tuple(require)
-    asked = Options(timeout, retries, model, required, turns, reasks, strategy, memory)
+    asked = MethodOptions(timeout, retries, model, required, turns, reasks, strategy, memory)
     asked = replace(asked, patience=patience)
     return _declare(function, "prompt", replace(asked, remind=remind, deadline=deadline, default=default))
 
@@ -245,7 +245,7 @@ def task(function: Callable[..., Any] | None = None, /, *, timeout: float = 600.
         timeout: Seconds that one attempt may take.
         retries: How often it is tried again after an error. A worker's death is not counted.
     """
-    return _declare(function, "task", Options(timeout, retries))
+    return _declare(function, "task", MethodOptions(timeout, retries))
 
 
 @overload
@@ -278,7 +278,7 @@ def tool(
     if isinstance(function, Method):
         function.offered = True
         return function
-    return _declare(function, "tool", Options(timeout, retries, approve=approve))
+    return _declare(function, "tool", MethodOptions(timeout, retries, approve=approve))
 
 
 class _Declare:
@@ -293,7 +293,7 @@ class _Declare:
 
 
 def _declare(
-    function: Callable[..., Any] | None, kind: Kind, options: Options
+    function: Callable[..., Any] | None, kind: Kind, options: MethodOptions
 ) -> Method[..., Any] | Callable[[Callable[..., Any]], Method[..., Any]]:
     def make(function: Callable[..., Any]) -> Method[..., Any]:
         if isinstance(function, (staticmethod, classmethod, property)):

@@ -37,7 +37,7 @@ Kind = Literal["prompt", "task", "tool"]
 
 
 @dataclass(frozen=True)
-class Options:
+class MethodOptions:
     """What a decorator may set for its method.
 
     Times are in seconds. `None` leaves the choice to the agent class, or to the default of the kind.
@@ -62,7 +62,7 @@ class Options:
         """Whether there is an answer for when no person gives one in time."""
         return self.default is not inspect.Parameter.empty
 
-    def set_beside(self, usual: Options) -> list[str]:
+    def set_beside(self, usual: MethodOptions) -> list[str]:
         """Return the names of those that differ from what is usual."""
         return [field.name for field in fields(self) if getattr(self, field.name) != getattr(usual, field.name)]
 
@@ -74,7 +74,7 @@ class Method(Generic[P, R]):
     choreography, it makes a call that a worker pulls.
     """
 
-    def __init__(self, function: Callable[..., Any], kind: Kind, options: Options) -> None:
+    def __init__(self, function: Callable[..., Any], kind: Kind, options: MethodOptions) -> None:
         self.function = function
         self.kind: Kind = kind
         self.options = options

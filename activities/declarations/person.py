@@ -16,11 +16,11 @@ from pydantic import ValidationError
 
 from activities.contract.text import explain
 from activities.declarations.agent import ASKING_OPTIONS, Agent, tools_of
-from activities.declarations.method import Method, Options
+from activities.declarations.method import Method, MethodOptions
 from activities.errors import DeclarationError
 from activities.values.values import NotKept
 
-_USUAL = Options(timeout=3600.0, retries=8)
+_USUAL = MethodOptions(timeout=3600.0, retries=8)
 """What `@prompt` sets where it is told nothing."""
 
 
@@ -63,7 +63,7 @@ def asks_people(agent: type[Agent], method: Method[..., Any]) -> bool:
     return method.kind == "prompt" and any(tool.options.approve for tool in tools_of(agent).values())
 
 
-def _check_times(where: str, options: Options) -> None:
+def _check_times(where: str, options: MethodOptions) -> None:
     for name in ("remind", "deadline"):
         seconds = getattr(options, name)
         if seconds is not None and not seconds > 0:

@@ -19,7 +19,7 @@ from pydantic_core import from_json, to_json
 from activities.contract.text import clip, explain
 from activities.errors import DeclarationError
 from activities.values.declared import refusal
-from activities.values.values import NotKept, Values, carried
+from activities.values.values import NotKept, Values, enveloped
 
 _NONE = object()
 
@@ -50,7 +50,7 @@ def restore_state(agent: object, saved: Any) -> None:
     if saved is None or not declares_state(type(agent)):
         return
     try:
-        state = _values(type(agent)).read(carried(to_json(saved).decode()))
+        state = _values(type(agent)).read(enveloped(to_json(saved).decode()))
     except ValidationError as error:
         raise NotKept(
             f"{type(agent).__name__}.state: what was saved of it does not fit its type: "

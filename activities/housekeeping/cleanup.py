@@ -20,7 +20,7 @@ from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.contract.conversations import OWNER_MEMO, Owner
-from activities.contract.names import CONVERSATION, LEDGER, SHARD
+from activities.contract.names import CONVERSATION, JOURNAL, SHARD
 from activities.housekeeping.beside import beside
 
 LOOK_EVERY_S = 5.0
@@ -34,7 +34,7 @@ _AFTER_AN_END_S = (0.1, 1.0)
 
 _AT_A_TIME = 20
 
-_OPEN = f"ExecutionStatus = 'Running' AND WorkflowType IN ('{CONVERSATION}', '{LEDGER}', '{SHARD}')"
+_OPEN = f"ExecutionStatus = 'Running' AND WorkflowType IN ('{CONVERSATION}', '{JOURNAL}', '{SHARD}')"
 
 logger = logging.getLogger(__name__)
 

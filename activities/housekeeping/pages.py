@@ -1,4 +1,4 @@
-"""The pages of a run's ledger that are too many to be carried in its history: where they are kept, and read.
+"""The pages of a run's journal that are too many to be carried in its history: where they are kept, and read.
 
 They are in the history of a workflow of their own, written once each. A run carries only a reference, which is replaced
 by the pages when a worker reads the run's inputs. A page is known by its content, so that a run which is reset, and
@@ -20,7 +20,7 @@ from temporalio.converter import DataConverter, PayloadCodec
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.contract.conversations import OWNER_MEMO, Owner
-from activities.contract.names import KEEP_PAGE_ACTIVITY, LEDGER
+from activities.contract.names import JOURNAL, KEEP_PAGE_ACTIVITY
 from activities.contract.pages import PAGES_ENCODING, PagesKept
 
 
@@ -74,17 +74,17 @@ def codecs_of(converter: DataConverter) -> Sequence[PayloadCodec]:
 
 
 async def _read(client: Client, kept: PagesKept) -> list[bytes]:
-    ledger = client.get_workflow_handle(kept.workflow_id)
-    return [await ledger.query("page", name, result_type=bytes) for name in kept.pages]
+    journal = client.get_workflow_handle(kept.workflow_id)
+    return [await journal.query("page", name, result_type=bytes) for name in kept.pages]
 
 
 def keep_page(client: Client) -> Callable[[PagesKept, bytes, Owner], Awaitable[str]]:
-    """Return the local activity that keeps another page of a ledger, and tells the name of the page."""
+    """Return the local activity that keeps another page of a journal, and tells the name of the page."""
 
     async def add(kept: PagesKept, page: bytes, owner: Owner) -> str:
         name = blake2b(page, digest_size=8).hexdigest()
         start: WithStartWorkflowOperation[Any, Any] = WithStartWorkflowOperation(
-            LEDGER,
+            JOURNAL,
             owner,
             id=kept.workflow_id,
             task_queue=activity.info().task_queue,

@@ -56,7 +56,7 @@ _KEPT_IN_MESSAGES = (
 
 
 @dataclass(frozen=True)
-class Question:
+class ModelRequest:
     """One request to a model."""
 
     model: str
@@ -81,7 +81,7 @@ class Answer:
     usage: Usage
 
 
-async def ask(question: Question) -> Answer:
+async def complete(request: ModelRequest) -> Answer:
     """Ask a model once.
 
     Raises:
@@ -90,29 +90,29 @@ async def ask(question: Question) -> Answer:
         ContextTooLong: The conversation does not fit.
     """
     litellm = await _loaded()
-    return await apart(_ask(litellm, question))
+    return await apart(_complete(litellm, request))
 
 
-async def _ask(litellm: Any, question: Question) -> Answer:
-    parameters = dict(question.parameters)
-    if question.tools:
-        parameters["tools"] = list(question.tools)
-    if question.response_format:
-        parameters["response_format"] = question.response_format
+async def _complete(litellm: Any, request: ModelRequest) -> Answer:
+    parameters = dict(request.parameters)
+    if request.tools:
+        parameters["tools"] = list(request.tools)
+    if request.response_format:
+        parameters["response_format"] = request.response_format
     try:
-        if question.model.startswith(f"{SCRIPTED}/"):
-            _price_script(question.model)
-        messages = [fit_to_send(message) for message in question.messages]
-        seconds = question.parameters.get("timeout")
+        if request.model.startswith(f"{SCRIPTED}/"):
+            _price_script(request.model)
+        messages = [fit_to_send(message) for message in request.messages]
+        seconds = request.parameters.get("timeout")
         with bounded(seconds if isinstance(seconds, (int, float)) else DEFAULT_TIMEOUT), _told_to_nobody(litellm):
             response = await litellm.acompletion(
-                model=question.model, messages=messages, max_retries=0, num_retries=0, **parameters
+                model=request.model, messages=messages, max_retries=0, num_retries=0, **parameters
             )
-        return _read(litellm, question, response)
+        return _read(litellm, request, response)
     except AgentError:
         raise
     except Exception as error:
-        raise sort_error(litellm, question.model, error, question.shapes) from error
+        raise sort_error(litellm, request.model, error, request.shapes) from error
 
 
 @contextmanager
@@ -178,7 +178,7 @@ def _window_in_table(model: str) -> int:
 
 
 def load() -> None:
-    """Import litellm and what it would import at its first request, so that the first question need not wait for it."""
+    """Import litellm and what it would import at its first request, so that the first request need not wait for it."""
     with _loading:
         _litellm()
         scripted_only = os.environ.get("MODEL", "").startswith(f"{SCRIPTED}/")
@@ -293,8 +293,8 @@ def _price_script(model: str) -> None:
     )
 
 
-def _read(litellm: Any, question: Question, response: Any) -> Answer:
-    model = question.model
+def _read(litellm: Any, request: ModelRequest, response: Any) -> Answer:
+    model = request.model
     if not response.choices:
         raise ModelUnavailable(f"{model} answered without any choice. {AGAIN}")
     choice = response.choices[0]
@@ -316,11 +316,11 @@ def _read(litellm: Any, question: Question, response: Any) -> Answer:
     return Answer(
         message=message,
         finish_reason=choice.finish_reason or "stop",
-        usage=_usage(litellm, question, message, response),
+        usage=_usage(litellm, request, message, response),
     )
 
 
-def _usage(litellm: Any, question: Question, message: Message, response: Any) -> Usage:
+def _usage(litellm: Any, request: ModelRequest, message: Message, response: Any) -> Usage:
     """Return what an answer used, as far as the provider tells; what it does not, or what can't be true, by size."""
     usage = getattr(response, "usage", None)
     prompt = sensible_tokens(getattr(usage, "prompt_tokens", None))
@@ -329,11 +329,11 @@ def _usage(litellm: Any, question: Question, message: Message, response: Any) ->
     is_empty = not (message["content"] or message.get("tool_calls"))
     estimated = not prompt or not (completion or is_empty)
     if estimated:
-        prompt = prompt or _tokens_in([*question.messages, *question.tools])
+        prompt = prompt or _tokens_in([*request.messages, *request.tools])
         completion = completion or _tokens_in(_spoken(message))
-        cost = _price(litellm, question.model, prompt, completion)
+        cost = _price(litellm, request.model, prompt, completion)
     return Usage(
-        models=[question.model],
+        models=[request.model],
         model_calls=1,
         prompt_tokens=prompt or 0,
         completion_tokens=completion or 0,

@@ -67,26 +67,26 @@ class Notice:
 Tell = Callable[[Notice], Awaitable[None]]
 
 
-async def ask(question: model.Question) -> model.Answer:
-    """Ask a model as `model.ask` does, and again for as long as it is not to be had, with the call's patience.
+async def complete(request: model.ModelRequest) -> model.Answer:
+    """Ask a model as `model.complete` does, and again for as long as it is not to be had, with the call's patience.
 
     Outside of a run nobody waits: an error is raised at once.
 
     Raises:
         PatienceExhausted: It was not to be had for as long as the call was to wait.
         ModelUnavailable: It gave an answer that can't be read, or answers others but not this.
-        ModelRefused: See `model.ask`.
+        ModelRefused: See `model.complete`.
     """
     patience = _current.get()
     if patience is None:
-        return await model.ask(question)
-    gate = gate_of(question.model, question.parameters.get("api_base"))
+        return await model.complete(request)
+    gate = gate_of(request.model, request.parameters.get("api_base"))
     began, own_faults = time.monotonic(), 0
     while True:
         await _turn(gate, patience, began)
         ticket, asked = gate.enter(), time.monotonic()
         try:
-            answer = await model.ask(question)
+            answer = await model.complete(request)
         except ModelUnavailable as error:
             if not error.outage:
                 gate.answered(ticket)

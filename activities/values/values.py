@@ -1,7 +1,7 @@
 """Values that cross: one place writes them as JSON, reads back what it wrote, and compares.
 
 >>> values = Values(dict[str, float])
->>> values.read(carried(values.write({"least": float("-inf")})))
+>>> values.read(enveloped(values.write({"least": float("-inf")})))
 {'least': -inf}
 
 So what arrives is what was sent, in types and contents, or it is refused where it was about to be sent.
@@ -137,7 +137,7 @@ class Values(Generic[T]):
             raise NotKept(found.in_words())
 
 
-def carried(text: str) -> str:
+def enveloped(text: str) -> str:
     """Return the message that carries what `Values.write` has written, and nothing else."""
     return f'{{"value":{text}}}'
 

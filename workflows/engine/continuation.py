@@ -51,8 +51,8 @@ def continue_with(*args: Any, **kwargs: Any) -> R:  # type: ignore[type-var]  # 
     return cast("R", Continuation(args, kwargs))
 
 
-class Carried(BaseModel):
-    """What a run takes along when it continues as new, beside its ledger."""
+class CarryOver(BaseModel):
+    """What a run takes along when it continues as new, beside its journal."""
 
     program: int = 1
     """How often the program began afresh, counted from 1."""
@@ -69,26 +69,28 @@ class Carried(BaseModel):
     steering: Steering = Steering()
     """What people decided about the run, and what is left of its budget."""
     pages: PagesKept
-    """Where the older pages of the ledger are."""
+    """Where the older pages of the journal are."""
     forked: bool = False
     """Whether it was not this run, but another that this is forked from, to which all of that happened."""
 
 
-def taken_along(payloads: Sequence[Any]) -> tuple[Carried | None, bytes, bytes, Sequence[Any]]:
+def taken_along(payloads: Sequence[Any]) -> tuple[CarryOver | None, bytes, bytes, Sequence[Any]]:
     """Tell what a run was given by its earlier run from the inputs that it was started with.
 
     Returns:
-        What it takes along; the older pages of the ledger, which are kept elsewhere; the newer ones; the inputs.
+        What it takes along; the older pages of the journal, which are kept elsewhere; the newer ones; the inputs.
     """
     match payloads:
         case [{"carried": carried}, bytes(older), bytes(newer), *inputs]:
-            return Carried.model_validate(carried), older, newer, inputs
+            return CarryOver.model_validate(carried), older, newer, inputs
         case [{"carried": _}, RawValue(), bytes(), *_]:
-            raise PagesUnreadable("Pages of the run's ledger are kept on its server; give the replayer a client to it.")
+            raise PagesUnreadable(
+                "Pages of the run's journal are kept on its server; give the replayer a client to it."
+            )
     return None, b"", b"", payloads
 
 
-def to_take_along(carried: Carried, newer: bytes, inputs: Sequence[Any]) -> list[Any]:
+def to_take_along(carried: CarryOver, newer: bytes, inputs: Sequence[Any]) -> list[Any]:
     """Return the inputs with which a run continues as new."""
     kept = carried.pages
     reference = Payload(metadata={"encoding": PAGES_ENCODING}, data=kept.model_dump_json().encode())

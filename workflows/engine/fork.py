@@ -17,8 +17,8 @@ from pydantic import BaseModel
 from activities.contract.envelope import Position
 from activities.contract.names import POSITIONS
 from activities.contract.pages import PagesKept
-from workflows.engine.continuation import Carried, to_take_along
-from workflows.engine.ledger import Happening, write_page
+from workflows.engine.continuation import CarryOver, to_take_along
+from workflows.engine.journal import Happening, write_page
 from workflows.errors import ForkRefused
 from workflows.steering.steering import Steering
 
@@ -46,7 +46,7 @@ class ForkPoint(BaseModel):
     inputs: list[Any]
 
     @classmethod
-    def of(cls, carried: Carried, inputs: Sequence[Any], happened: Sequence[Happening]) -> ForkPoint:
+    def of(cls, carried: CarryOver, inputs: Sequence[Any], happened: Sequence[Happening]) -> ForkPoint:
         """Describe a run.
 
         Args:
@@ -86,13 +86,13 @@ class ForkPoint(BaseModel):
             f"{workflow_id}/{name.removeprefix(own)}" if name.startswith(own) else name: position
             for name, position in self.positions.items()
         }
-        carried = Carried(
+        carried = CarryOver(
             program=self.program,
             began=self.began,
             positions=positions,
             stood=positions,
             steering=Steering(paused_at=paused_at),
-            pages=PagesKept(workflow_id=f"{workflow_id}/ledger"),
+            pages=PagesKept(workflow_id=f"{workflow_id}/journal"),
             forked=True,
         )
         return to_take_along(carried, base64.b64decode(self.happened), inputs)

@@ -20,7 +20,7 @@ MOST_TAGS = 20
 Tag = Annotated[str, Field(pattern=r"^[^\s]+$", max_length=100)]
 
 
-class Options(BaseModel):
+class RunOptions(BaseModel):
     """What whoever starts a run may decide.
 
     `{"instances": {"coder": 5}, "models": {"coder": "anthropic/claude-sonnet-4-5"}, "budget": {"usd": 2}}`

@@ -21,17 +21,17 @@ from activities.contract.conversations import Owner
 from activities.contract.envelope import Position, Receipt
 from activities.contract.names import KEEP_PAGE_ACTIVITY, team_of
 from activities.contract.pages import PagesKept
-from workflows.engine.continuation import Carried, taken_along, to_take_along
+from workflows.engine.concurrency import ConcurrencyLimit
+from workflows.engine.continuation import CarryOver, taken_along, to_take_along
 from workflows.engine.fork import ForkPoint
-from workflows.engine.ledger import Ledger
+from workflows.engine.journal import Journal
 from workflows.engine.model_waits import ModelWaits
-from workflows.engine.options import Options
+from workflows.engine.options import RunOptions
 from workflows.engine.packing import text_of
 from workflows.engine.pool import Pool
 from workflows.engine.scope import inside
 from workflows.engine.unawaited import Unawaited
-from workflows.engine.window import Window
-from workflows.errors import ForkRefused, InputInvalid, LedgerFull, NoSuchPart, ProgramChanged
+from workflows.errors import ForkRefused, InputInvalid, JournalFull, NoSuchPart, ProgramChanged
 from workflows.people.people import AsksPeople
 from workflows.shown.board import Board, Outcome, Report, Work
 from workflows.shown.changed import CHANGED, HOW_TO_GO_ON
@@ -55,13 +55,13 @@ CONTINUE_AT_BYTES = 8_000_000
 """Bytes of history at which it does so; the server suggests it at 4 MB, and ends a workflow at 50 MB."""
 
 INPUT_BYTES = 1_000_000
-"""Bytes of inputs and ledger that a run carries in its history when it continues as new; the server takes 2 MB. Beyond,
-the ledger's pages are kept outside of it."""
+"""Bytes of inputs and journal that a run carries in its history when it continues as new; the server takes 2 MB.
+Beyond, the journal's pages are kept outside of it."""
 
 PAGE_BYTES = 1_500_000
 """Bytes of one page that is kept so."""
 
-LEDGER_BYTES = 40_000_000
+JOURNAL_BYTES = 40_000_000
 """Bytes of all pages, compressed; a server ends the workflow that keeps them at 50 MB."""
 
 ID_BYTES = 800
@@ -83,7 +83,7 @@ class Run(AsksPeople, Steered):
 
     def __init__(self) -> None:
         super().__init__()
-        self.options = Options()
+        self.options = RunOptions()
         self.given: Sequence[Any] = ()
         """What the program was given, as it came."""
         self.inputs: dict[str, Any] = {}
@@ -96,7 +96,7 @@ class Run(AsksPeople, Steered):
         """Queues that nobody serves, as far as the worker knows: nothing that the run does depends on it."""
         self._queued: Counter[str] = Counter()
         self._models = ModelWaits()
-        self._windows: defaultdict[str, Window] = defaultdict(lambda: Window(CALLS_IN_FLIGHT))
+        self._limits: defaultdict[str, ConcurrencyLimit] = defaultdict(lambda: ConcurrencyLimit(CALLS_IN_FLIGHT))
         self._in_flight = asyncio.Semaphore(CALLS_IN_FLIGHT)
         self._under_way = 0
         self._ending = False
@@ -107,13 +107,13 @@ class Run(AsksPeople, Steered):
         self.positions: dict[str, Position] = {}
         self._telling: asyncio.Task[None] | None = None
         self._shard_results: dict[str, list[bytes]] = {}
-        self._carried = Carried(
-            began=workflow.now().timestamp(), pages=PagesKept(workflow_id=f"{workflow.info().workflow_id}/ledger")
+        self._carried = CarryOver(
+            began=workflow.now().timestamp(), pages=PagesKept(workflow_id=f"{workflow.info().workflow_id}/journal")
         )
         self._newer_pages = b""
         self.started_with: Callable[[], Sequence[RawValue]] = tuple
         """Returns all inputs of the program, and last the run's options."""
-        self.ledger = Ledger(self._carried.began)
+        self.journal = Journal(self._carried.began)
 
     @staticmethod
     def current() -> Run:
@@ -139,9 +139,9 @@ class Run(AsksPeople, Steered):
             self.board = Board(carried.accounts)
             self.positions = carried.positions
             self.steering = carried.steering
-            self.ledger = Ledger(carried.began, older + self._newer_pages)
+            self.journal = Journal(carried.began, older + self._newer_pages)
         self.begin_asking(carried.asked if carried else None)
-        self.ledger.keep_timers()
+        self.journal.keep_timers()
         self.unawaited.watch_tasks()
         return inputs
 
@@ -164,13 +164,13 @@ class Run(AsksPeople, Steered):
             BudgetExceeded: The budget is spent, and the run is to fail then.
         """
         doing = asyncio.create_task(program)
-        telling = asyncio.create_task(self.ledger.tell(), context=contextvars.Context())
+        telling = asyncio.create_task(self.journal.tell(), context=contextvars.Context())
         try:
             await workflow.wait_condition(
                 lambda: (
                     doing.done()
                     or self._changed is not None
-                    or self.ledger.difference is not None
+                    or self.journal.difference is not None
                     or self.has_to_fail_for_its_budget
                     or self._may_continue()
                 )
@@ -182,9 +182,9 @@ class Run(AsksPeople, Steered):
         if self._changed is not None:
             raise ProgramChanged(self._changed)
         if doing.done():
-            self.ledger.ended()
-        if self.ledger.difference is not None:
-            raise self._on_another_path(self.ledger.difference)
+            self.journal.ended()
+        if self.journal.difference is not None:
+            raise self._on_another_path(self.journal.difference)
         if not doing.done():
             if self.has_to_fail_for_its_budget:
                 raise self.budget_exceeded()
@@ -214,7 +214,7 @@ class Run(AsksPeople, Steered):
 
     def begin_afresh(self, inputs: Sequence[Any]) -> NoReturn:
         """Continue as new with a program that has done nothing yet."""
-        carried = Carried(
+        carried = CarryOver(
             program=self._carried.program + 1,
             began=workflow.now().timestamp(),
             positions=self.positions,
@@ -228,11 +228,11 @@ class Run(AsksPeople, Steered):
     async def _continue(self, inputs: Sequence[Any]) -> NoReturn:
         self._ending = True
         self.people.end()
-        newer, kept = self._newer_pages + self.ledger.page(), self._carried.pages
-        if kept.size + len(newer) > LEDGER_BYTES:
-            raise LedgerFull(
+        newer, kept = self._newer_pages + self.journal.page(), self._carried.pages
+        if kept.size + len(newer) > JOURNAL_BYTES:
+            raise JournalFull(
                 f"the run has to continue as new, and would have to remember {kept.size + len(newer):,} bytes of "
-                f"results (compressed); {LEDGER_BYTES:,} is the most. Return continue_with(…) now and then, which "
+                f"results (compressed); {JOURNAL_BYTES:,} is the most. Return continue_with(…) now and then, which "
                 "begins afresh, or have results written into the workspace and return their paths."
             )
         if len(newer) + len(json.dumps(inputs, default=repr)) > INPUT_BYTES:
@@ -263,7 +263,7 @@ class Run(AsksPeople, Steered):
 
     def _may_continue(self) -> bool:
         """Whether it is time to continue as new, and nothing is under way that would be lost."""
-        if self._under_way or not self.is_long() or not self.ledger.has_news:
+        if self._under_way or not self.is_long() or not self.journal.has_news:
             return False
         if not self.people.can_be_carried:
             return False
@@ -285,7 +285,7 @@ class Run(AsksPeople, Steered):
     @workflow.query(description="What a fork of the run begins with: all that had happened when it began a step.")
     def fork_point(self, step: str) -> ForkPoint:
         """Tell what there was before a step, by its id."""
-        happened = self.ledger.before(step)
+        happened = self.journal.before(step)
         if happened is None:
             raise ForkRefused(
                 f"The run has begun no step '{step}'. 'python -m console show {workflow.info().workflow_id}' lists its "
@@ -372,7 +372,7 @@ class Run(AsksPeople, Steered):
     @asynccontextmanager
     async def calling(self, queue: str, work: Work) -> AsyncIterator[InFlight]:
         """Be in flight: wait for a place among the run's calls, and be watched and shown while it lasts."""
-        async with self._windows[queue], self._in_flight, self.busy():
+        async with self._limits[queue], self._in_flight, self.busy():
             # In its place already: else a pause would come too late for those that wait for one.
             await self.admit(work.method)
             now = workflow.now()
@@ -390,7 +390,7 @@ class Run(AsksPeople, Steered):
     def _end_call(self, queue: str, number: int, work: Work, call: InFlight) -> None:
         done, now = call.outcome == "done", workflow.now()
         if done:
-            self._windows[queue].observe(call.receipt.waited_s, call.receipt.took_s, now.timestamp())
+            self._limits[queue].observe(call.receipt.waited_s, call.receipt.took_s, now.timestamp())
         self._queued[queue] -= 1
         self._models.ends(work.step, answered=done)
         self.board.call_ends(number, call.outcome)

@@ -9,11 +9,11 @@ from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue, RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError, is_cancelled_exception
 
-from activities.answering.progress import Progress as AttemptProgress
+from activities.answering.checkpoint import Checkpoint
 from activities.contract.envelope import Position, Receipt, Resumption, suspended_in
 from activities.contract.names import CALL_CANCELLED
 from activities.contract.usage import Usage
-from workflows.engine.ledger import Outcome
+from workflows.engine.journal import Outcome
 from workflows.engine.request import Request, Service
 from workflows.engine.run import Run
 from workflows.shown.board import Work
@@ -93,7 +93,7 @@ def _used(error: ActivityError) -> Usage:
     if isinstance(cause, ApplicationError) and cause.details:
         return Usage.model_validate(cause.details[0])
     if isinstance(cause, TimeoutError) and cause.last_heartbeat_details:
-        return AttemptProgress.read(cause.last_heartbeat_details[0]).usage
+        return Checkpoint.read(cause.last_heartbeat_details[0]).usage
     return Usage()
 
 

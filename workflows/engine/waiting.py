@@ -7,8 +7,8 @@ from typing import Any
 
 from activities.contract.envelope import WantedApproval, suspended_in
 from activities.declarations.method import Method
-from activities.values.values import carried
-from workflows.engine.ledger import Outcome
+from activities.values.values import enveloped
+from workflows.engine.journal import Outcome
 from workflows.engine.request import Request, Service
 from workflows.engine.run import Run
 from workflows.engine.sending import send
@@ -21,8 +21,8 @@ async def ask(run: Run, method: Method[..., Any], inquiry: Inquiry) -> Outcome:
     answer = await run.people.ask(inquiry)
     if answer is None and not options.has_default:
         return Outcome(error=("Unanswered", f"no answer within {options.deadline:g} s."))
-    value = options.default if answer is None else inquiry.answer.read(carried(answer))
-    return Outcome(carried(method.result_values.write(value)))
+    value = options.default if answer is None else inquiry.answer.read(enveloped(answer))
+    return Outcome(enveloped(method.result_values.write(value)))
 
 
 async def send_until_done(run: Run, service: Service, request: Request, instance: str) -> Outcome:

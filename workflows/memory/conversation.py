@@ -45,7 +45,7 @@ SHOWN_IN_DETAILS = 20
 """How many of the last entries the Web UI shows."""
 
 
-class Carried(BaseModel):
+class ConversationState(BaseModel):
     """What a conversation begins with: to whom it belongs, and what it takes along when it continues as new."""
 
     owner: Owner | None = None
@@ -61,8 +61,8 @@ class Conversation:
     """The memory of one instance."""
 
     @workflow.init
-    def __init__(self, carried: Carried | None = None) -> None:
-        before = carried or Carried()
+    def __init__(self, carried: ConversationState | None = None) -> None:
+        before = carried or ConversationState()
         self._branches = Branches()
         self._shown: list[Entry] = []
         self._ends: dict[str, int] = {}
@@ -78,7 +78,7 @@ class Conversation:
         self._tells = list(before.tells)
 
     @workflow.run
-    async def run(self, carried: Carried | None = None) -> str:
+    async def run(self, carried: ConversationState | None = None) -> str:
         """Remember until the run that this belongs to has ended."""
         await workflow.wait_condition(lambda: self._ended or _is_long())
         await workflow.wait_condition(workflow.all_handlers_finished)
@@ -224,7 +224,7 @@ class Conversation:
             earlier_run=workflow.info().run_id,
         )
         shown = self._first_here + len(self._shown)
-        carried = Carried(owner=self._owner, ground=ground, shown=shown, tells=self._unheard())
+        carried = ConversationState(owner=self._owner, ground=ground, shown=shown, tells=self._unheard())
         self._goes_on_elsewhere = True  # where the tells wait; this run can still be read
         memo = {
             OWNER_MEMO: self._owner.model_dump() if self._owner else None,

@@ -1,15 +1,15 @@
-"""The workflow that keeps pages of a run's ledger, `<workflow id>/ledger`: where they are many, or large."""
+"""The workflow that keeps pages of a run's journal, `<workflow id>/journal`: where they are many, or large."""
 
 from __future__ import annotations
 
 from temporalio import workflow
 
 from activities.contract.conversations import Owner
-from activities.contract.names import LEDGER
+from activities.contract.names import JOURNAL
 
 
-@workflow.defn(name=LEDGER, sandboxed=False)
-class LedgerPages:
+@workflow.defn(name=JOURNAL, sandboxed=False)
+class JournalPages:
     """Keeps pages until the run has ended."""
 
     @workflow.init
@@ -38,7 +38,7 @@ class LedgerPages:
         """
         self._pages[name] = page
 
-    @workflow.query(description="A page of the ledger, by its name.")
+    @workflow.query(description="A page of the journal, by its name.")
     def page(self, name: str) -> bytes:
         """Return a page."""
         return self._pages[name]

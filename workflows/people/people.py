@@ -19,11 +19,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from temporalio import workflow
 
-from activities.answering.progress import READABLE_BYTES
+from activities.answering.checkpoint import READABLE_BYTES
 from activities.contract.envelope import Approval, Resumption, Suspended, WantedApproval
 from activities.contract.text import explain
 from activities.memory.transcript import shortened
-from activities.values.values import NotKept, Values, carried
+from activities.values.values import NotKept, Values, enveloped
 from workflows.errors import AnswerRefused, ProgramChanged
 from workflows.people.question import APPROVAL, SHOWN_OF_A_QUESTION, Inquiry, Question, command
 from workflows.shown.changed import CHANGED, HOW_TO_GO_ON
@@ -149,12 +149,12 @@ class People:
         async def decide_one(wanted: WantedApproval) -> None:
             answer = await self.ask(inquire(wanted))
             assert answer is not None  # there is no deadline
-            aside.approvals[wanted.tool_call] = APPROVAL.read(carried(answer))
+            aside.approvals[wanted.tool_call] = APPROVAL.read(enveloped(answer))
 
         await asyncio.gather(
             *(decide_one(wanted) for wanted in aside.suspended.wants if wanted.tool_call not in aside.approvals)
         )
-        return Resumption(progress=aside.suspended.progress, approvals=aside.approvals, used=aside.suspended.usage)
+        return Resumption(checkpoint=aside.suspended.checkpoint, approvals=aside.approvals, used=aside.suspended.usage)
 
     def check(self, given: Sequence[Any]) -> tuple[str, str]:
         """Return the id of an open question and its answer as JSON.
@@ -175,7 +175,7 @@ class People:
         if asked is None:
             raise AnswerRefused(f"The question {json.dumps(id)} {self._state_of(id)}. {self._told()}")
         try:
-            return id, asked.answer.write(asked.answer.read(carried(json.dumps(given[0]["answer"]))))
+            return id, asked.answer.write(asked.answer.read(enveloped(json.dumps(given[0]["answer"]))))
         except (ValidationError, NotKept) as error:
             problem = explain(error, skip=("value",)) if isinstance(error, ValidationError) else str(error)
             raise AnswerRefused(
@@ -298,7 +298,7 @@ class AsksPeople:
 
 
 def _size(aside: PutAside) -> int:
-    return len(aside.suspended.progress.get("packed", "")) or READABLE_BYTES
+    return len(aside.suspended.checkpoint.get("packed", "")) or READABLE_BYTES
 
 
 def _next_moment(question: Question, remind: float | None) -> datetime | None:

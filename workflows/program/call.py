@@ -19,7 +19,7 @@ from activities.contract.text import clip, explain
 from activities.declarations.agent import Agent, patience_of
 from activities.declarations.method import Method
 from activities.declarations.person import Person
-from workflows.engine.ledger import Outcome, Step
+from workflows.engine.journal import Outcome, Step
 from workflows.engine.pool import Pool
 from workflows.engine.request import Request, Service
 from workflows.engine.run import Run
@@ -138,7 +138,7 @@ class Call(Generic[R]):
             async with self.target.claimed(scope) as instance:
                 asks, work = self._work(run, instance)
                 step = Step(self.step, f"{self.name} by {instance} ({self._label})", asks)
-                outcome = await _not_resumed_after_cancel(lambda: run.ledger.step(step, work))
+                outcome = await _not_resumed_after_cancel(lambda: run.journal.step(step, work))
                 return await self.result(outcome, instance)
 
     def _work(self, run: Run, instance: str) -> tuple[str, Callable[[], Awaitable[Outcome]]]:

@@ -28,7 +28,7 @@ from activities.declarations.person import Person
 from activities.errors import says_stop
 from activities.values.schema import fields_of, with_bounds, with_plain_defaults
 from workflows.engine.continuation import Continuation
-from workflows.engine.options import MOST_INSTANCES, Options
+from workflows.engine.options import MOST_INSTANCES, RunOptions
 from workflows.engine.pool import Pool
 from workflows.engine.run import Run
 from workflows.engine.scope import Scope, inside
@@ -84,7 +84,7 @@ class Choreography(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<choreography {self.name}>"
 
-    def decode(self, payloads: Sequence[Any]) -> tuple[dict[str, Any], Options]:
+    def decode(self, payloads: Sequence[Any]) -> tuple[dict[str, Any], RunOptions]:
         """Turn a run's inputs into the function's arguments and the run's options.
 
         Args:
@@ -97,7 +97,7 @@ class Choreography(Generic[P, R]):
         options.check({role: _methods_with_models(agent) for role, agent in self.roles.items()})
         return values, options
 
-    def cast(self, options: Options) -> dict[str, Role]:
+    def cast(self, options: RunOptions) -> dict[str, Role]:
         """Make the roles of a run, each with its pool."""
         return {
             role: Role(agent, self._pool(role, options.instances.get(role, self.pools[role])))

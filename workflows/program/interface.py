@@ -18,15 +18,15 @@ from activities.contract.text import explain
 from activities.errors import ResultInvalid
 from activities.values.declared import refusal
 from activities.values.schema import plain_default
-from activities.values.values import NotKept, Outside, Values, carried
+from activities.values.values import NotKept, Outside, Values, enveloped
 from workflows.engine.continuation import Continuation
-from workflows.engine.options import Options
+from workflows.engine.options import RunOptions
 from workflows.errors import ChoreographyInvalid, InputInvalid, TooLarge
 
 R = TypeVar("R")
 T = TypeVar("T")
 
-_OPTIONS: Values[Options] = Values(Options, Outside)
+_OPTIONS: Values[RunOptions] = Values(RunOptions, Outside)
 
 
 class Interface(Generic[R]):
@@ -62,7 +62,7 @@ class Interface(Generic[R]):
     def _result(self) -> Values[R]:
         return _values_of(self._name, "the result", self._returns, as_json=True)
 
-    def read(self, payloads: Sequence[Any]) -> tuple[dict[str, Any], Options]:
+    def read(self, payloads: Sequence[Any]) -> tuple[dict[str, Any], RunOptions]:
         """Turn a run's inputs into the function's arguments and the run's options.
 
         Args:
@@ -81,7 +81,7 @@ class Interface(Generic[R]):
         for name, parameter in self._inputs.items():
             if name not in values and parameter.default is parameter.empty:
                 raise InputInvalid(f"the input '{name}' is missing; {self._usage()}")
-        options = Options()
+        options = RunOptions()
         if len(payloads) > len(names) and payloads[-1] is not None:
             options = self._read_one("'options'", _OPTIONS, payloads[-1])
         return {**self.defaults(values), **values}, options
@@ -115,7 +115,7 @@ class Interface(Generic[R]):
         except NotKept as error:
             raise ResultInvalid(f"the result would not arrive as it is: {error}") from None
 
-    def write_inputs(self, continuation: Continuation, options: Options) -> list[RawValue]:
+    def write_inputs(self, continuation: Continuation, options: RunOptions) -> list[RawValue]:
         """Turn what `continue_with` was given into the inputs of a run.
 
         Raises:
@@ -151,7 +151,7 @@ class Interface(Generic[R]):
         except (TypeError, RecursionError):  # a payload that was not JSON
             raise InputInvalid(f"{where} can't be read as JSON; {self._usage()}") from None
         try:
-            return values.read(carried(text))
+            return values.read(enveloped(text))
         except ValidationError as error:
             raise InputInvalid(f"{where} does not fit: {explain(error, skip=('value',))}; {self._usage()}") from None
 

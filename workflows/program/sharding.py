@@ -22,7 +22,7 @@ from activities.contract.envelope import Position
 from activities.contract.identity import shard_step
 from activities.contract.names import SHARD
 from activities.declarations.person import asks_people
-from workflows.engine.ledger import Outcome, Step
+from workflows.engine.journal import Outcome, Step
 from workflows.engine.packing import pack, text_of, values_in
 from workflows.engine.request import Request, Service
 from workflows.engine.run import CALLS_IN_FLIGHT, Run
@@ -171,7 +171,7 @@ class Sharding:
             positions=self._positions(services.values(), instances),
         )
         step = Step(order.step, f"{len(calls)} calls of {', '.join(names)}")
-        outcome = await self._run.ledger.step(step, lambda: self._send(order, pack(requests)))
+        outcome = await self._run.journal.step(step, lambda: self._send(order, pack(requests)))
         await self._take(outcome, calls, instances, failed)
 
     async def _send(self, order: ShardOrder, requests: bytes) -> Outcome:

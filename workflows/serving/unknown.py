@@ -10,7 +10,7 @@ import logging
 import re
 from collections import OrderedDict
 
-from activities.contract.names import CONVERSATION, LEDGER, SHARD
+from activities.contract.names import CONVERSATION, JOURNAL, SHARD
 
 _UNKNOWN = re.compile(r"Workflow class (.*) is not registered on this worker, available workflows: (.*)", re.DOTALL)
 
@@ -27,7 +27,7 @@ def unknown_choreography(failure: str) -> str:
     if match is None:
         return ""
     asked, known = match[1], match[2].split(", ")
-    offered = [name for name in known if not name.startswith((CONVERSATION, LEDGER, SHARD))]
+    offered = [name for name in known if not name.startswith((CONVERSATION, JOURNAL, SHARD))]
     meant = difflib.get_close_matches(asked, offered, n=1)
     return (
         f"there is no choreography '{asked}' on the worker{f'; did you mean {meant[0]}?' if meant else '.'} "

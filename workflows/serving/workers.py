@@ -32,7 +32,7 @@ from activities.values.converter import data_converter
 from workflows.engine.shard import Shard
 from workflows.errors import ChoreographyError, tell
 from workflows.memory.conversation import Conversation
-from workflows.memory.pages import LedgerPages
+from workflows.memory.pages import JournalPages
 from workflows.program.choreography import Choreography
 from workflows.serving.batching import Batching
 from workflows.serving.details import DetailsWhenAsked
@@ -49,7 +49,7 @@ _POLLERS = PollerBehaviorAutoscaling(minimum=8, maximum=32, initial=8)
 with one poll its calls came back one by one, each with a workflow task of its own. Eight idle ones cost nearly nothing.
 """
 
-_OWN_WORKFLOWS = (Conversation, LedgerPages, Shard)
+_OWN_WORKFLOWS = (Conversation, JournalPages, Shard)
 
 
 class SettingsInvalid(ChoreographyError):

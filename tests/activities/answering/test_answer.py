@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationInfo, field_validator, model_validator
 
 from activities import Agent, prompt, task, tool
 from activities.answering.answer import TurnLoop
-from activities.answering.progress import Progress
+from activities.answering.checkpoint import Checkpoint
 from activities.answering.record import accounting_to
 from activities.answering.toolbox import RESULT_LIMIT
 from activities.border.context import CallContext, answering
@@ -185,8 +185,8 @@ def assert_that_every_tool_call_has_its_result(messages: list[JSON]) -> None:
     assert not open_calls
 
 
-async def answer(method: Method[..., Any], progress: Progress, **arguments: Any) -> Any:
-    return await TurnLoop(Critic(), method, arguments, progress, Nothing()).run()
+async def answer(method: Method[..., Any], checkpoint: Checkpoint, **arguments: Any) -> Any:
+    return await TurnLoop(Critic(), method, arguments, checkpoint, Nothing()).run()
 
 
 # Asking
@@ -477,23 +477,23 @@ async def test_a_tool_may_ask_a_prompt_of_its_agent_in_plain_code(provider: Prov
 async def test_what_a_prompt_inside_another_uses_is_counted(provider: Provider) -> None:
     provider.on("Judge", call("summarise", text="Roses are red"), PASS)
     provider.on("Summarise", Text("Flowers.", prompt_tokens=100, completion_tokens=50))
-    progress = Progress()
+    checkpoint = Checkpoint()
 
-    await answer(Critic.judge, progress, poem="Roses")
+    await answer(Critic.judge, checkpoint, poem="Roses")
 
-    assert progress.usage.model_calls == 3
-    assert (progress.usage.prompt_tokens, progress.usage.completion_tokens) == (120, 60)
+    assert checkpoint.usage.model_calls == 3
+    assert (checkpoint.usage.prompt_tokens, checkpoint.usage.completion_tokens) == (120, 60)
 
 
 async def test_what_prompts_inside_a_task_use_is_counted(provider: Provider) -> None:
     provider.enqueue(Text("Short"), Text("long"))
-    progress = Progress()
+    checkpoint = Checkpoint()
 
-    with accounting_to(progress):
+    with accounting_to(checkpoint):
         text = await Critic().describe_both("Roses", "Violets")
 
     assert text == "Short and long"
-    assert progress.usage.model_calls == 2
+    assert checkpoint.usage.model_calls == 2
 
 
 async def test_a_model_that_is_unavailable_to_a_prompt_inside_is_no_news_for_the_model_outside(
@@ -501,13 +501,13 @@ async def test_a_model_that_is_unavailable_to_a_prompt_inside_is_no_news_for_the
 ) -> None:
     provider.on("Judge", call("summarise", text="Roses are red"), PASS)
     provider.on("Summarise", Fault(429, retry_after=3))
-    progress = Progress()
+    checkpoint = Checkpoint()
 
     with pytest.raises(ModelUnavailable) as caught:
-        await answer(Critic.judge, progress, poem="Roses")
+        await answer(Critic.judge, checkpoint, poem="Roses")
 
     assert caught.value.retry_after == 3
-    assert roles(progress.entries) == ["assistant"]
+    assert roles(checkpoint.entries) == ["assistant"]
 
 
 # Answers that will not do
@@ -748,11 +748,11 @@ async def test_agents_of_one_class_do_not_share_a_conversation(provider: Provide
 
 async def test_tokens_and_cost_of_every_turn_are_added_up(provider: Provider) -> None:
     provider.enqueue(call("read", path="a"), Text("fine", prompt_tokens=100, completion_tokens=50))
-    progress = Progress()
+    checkpoint = Checkpoint()
 
-    await TurnLoop(Critic(model="openai/gpt-4o-mini"), Critic.describe, {"poem": "Roses"}, progress, Nothing()).run()
+    await TurnLoop(Critic(model="openai/gpt-4o-mini"), Critic.describe, {"poem": "Roses"}, checkpoint, Nothing()).run()
 
-    usage = progress.usage
+    usage = checkpoint.usage
     assert (usage.model_calls, usage.prompt_tokens, usage.completion_tokens) == (2, 110, 55)
     assert usage.models == ["openai/gpt-4o-mini"]
     assert usage.cost_usd == pytest.approx(110 * 0.15e-6 + 55 * 0.60e-6)  # its price per token
@@ -760,12 +760,12 @@ async def test_tokens_and_cost_of_every_turn_are_added_up(provider: Provider) ->
 
 async def test_the_cost_of_a_model_without_a_price_is_unknown(provider: Provider) -> None:
     provider.enqueue(Text("fine"))
-    progress = Progress()
+    checkpoint = Checkpoint()
 
-    await answer(Critic.describe, progress, poem="Roses")
+    await answer(Critic.describe, checkpoint, poem="Roses")
 
-    assert progress.usage.cost_usd is None
-    assert progress.usage.prompt_tokens == 10
+    assert checkpoint.usage.cost_usd is None
+    assert checkpoint.usage.prompt_tokens == 10
 
 
 # Going on
@@ -795,7 +795,7 @@ class Attempt:
 
     def __init__(self, left: str = "{}") -> None:
         self.critic = Critic()
-        self.progress = Progress.model_validate_json(left)
+        self.checkpoint = Checkpoint.model_validate_json(left)
         self.recorded = [left]
 
     async def run(self, method: Method[..., Any]) -> Any:
@@ -803,9 +803,9 @@ class Attempt:
             self.critic,
             method,
             {"path": "roses"},
-            self.progress,
+            self.checkpoint,
             Nothing(),
-            record=lambda: self.recorded.append(self.progress.model_dump_json()),
+            record=lambda: self.recorded.append(self.checkpoint.model_dump_json()),
         )
         value = await loop.run()
         assert_that_every_tool_call_has_its_result(loop.said())
@@ -832,7 +832,7 @@ async def test_a_call_goes_on_from_any_point_without_repeating_anything(provider
         assert len(provider.requests) == len(replies) - asked
         assert next_one.critic.ran == first.critic.ran[len(first.critic.ran) - len(next_one.critic.ran) :]
         assert len(next_one.critic.ran) == len(first.critic.ran) - results_of_tools_that_ran(left)
-        assert next_one.progress == first.progress
+        assert next_one.checkpoint == first.checkpoint
 
 
 def results_of_tools_that_ran(left: str) -> int:
@@ -854,11 +854,11 @@ async def test_an_answer_that_was_received_is_not_asked_for_again(provider: Prov
 
 async def test_the_limits_count_what_earlier_attempts_did(provider: Provider) -> None:
     provider.enqueue(*[Text("{}")] * 9)
-    progress = Progress()
+    checkpoint = Checkpoint()
     with pytest.raises(AnswerInvalid):
-        await answer(Critic.rate, progress, poem="Roses")
+        await answer(Critic.rate, checkpoint, poem="Roses")
 
     with pytest.raises(AnswerInvalid, match="answered 2 times"):
-        await answer(Critic.rate, Progress.model_validate_json(progress.model_dump_json()), poem="Roses")
+        await answer(Critic.rate, Checkpoint.model_validate_json(checkpoint.model_dump_json()), poem="Roses")
 
     assert len(provider.requests) == 2

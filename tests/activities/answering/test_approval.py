@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from activities import Agent, prompt, task, tool
 from activities.answering.answer import TurnLoop
 from activities.answering.approval import CallSuspended, OfTheRun
-from activities.answering.progress import Progress
+from activities.answering.checkpoint import Checkpoint
 from activities.border.context import CallContext, answering
 from activities.contract.envelope import Approval, Resumption
 from activities.errors import AnswerInvalid, NobodyToAsk
@@ -67,17 +67,17 @@ def printing(*titles: str) -> Tools:
     return Tools(tuple(ToolCall("print_out", {"title": title}, f"c-{title}") for title in titles))
 
 
-async def suspended(press: Press, progress: Progress) -> CallSuspended:
+async def suspended(press: Press, checkpoint: Checkpoint) -> CallSuspended:
     """Answer until the call has to be put aside."""
     with pytest.raises(CallSuspended) as caught:
-        await loop(press, progress).run()
+        await loop(press, checkpoint).run()
     return caught.value
 
 
-def loop(press: Press, progress: Progress, approvals: dict[str, Approval] | None = None) -> TurnLoop:
-    resumption = None if approvals is None else Resumption(progress={}, approvals=approvals)
+def loop(press: Press, checkpoint: Checkpoint, approvals: dict[str, Approval] | None = None) -> TurnLoop:
+    resumption = None if approvals is None else Resumption(checkpoint={}, approvals=approvals)
     arguments = {"title": "Roses"}
-    return TurnLoop(press, Press.produce, arguments, progress, Nothing(), approvals=OfTheRun(resumption))
+    return TurnLoop(press, Press.produce, arguments, checkpoint, Nothing(), approvals=OfTheRun(resumption))
 
 
 YES = Approval(approve=True)
@@ -86,7 +86,7 @@ YES = Approval(approve=True)
 async def test_a_call_is_put_aside_before_any_tool_of_the_turn_runs(provider: Provider) -> None:
     provider.enqueue(Tools((ToolCall("look_up", {"title": "x"}, "c-0"), *printing("Roses", "Lilies").calls)))
     press = Press()
-    wants = (await suspended(press, Progress())).wants
+    wants = (await suspended(press, Checkpoint())).wants
     assert [(one.tool_call, one.tool, one.arguments) for one in wants] == [
         ("c-Roses", "print_out", {"title": "Roses"}),
         ("c-Lilies", "print_out", {"title": "Lilies"}),
@@ -96,10 +96,10 @@ async def test_a_call_is_put_aside_before_any_tool_of_the_turn_runs(provider: Pr
 
 async def test_it_goes_on_elsewhere_without_asking_the_model_again(provider: Provider) -> None:
     provider.enqueue(printing("Roses"), Text("done"))
-    progress = Progress()
-    await suspended(Press(), progress)
+    checkpoint = Checkpoint()
+    await suspended(Press(), checkpoint)
     press = Press()
-    again = Progress.read(progress.record())
+    again = Checkpoint.read(checkpoint.record())
     with answering(CALL):
         assert await loop(press, again, {"c-Roses": YES}).run() == "done"
     assert press.ran == ["printed Roses", "run/3/1/0"]
@@ -108,41 +108,41 @@ async def test_it_goes_on_elsewhere_without_asking_the_model_again(provider: Pro
 
 async def test_an_attempt_that_dies_after_a_tool_ran_does_not_run_it_again(provider: Provider) -> None:
     provider.enqueue(printing("Roses", "Lilies"), Text("done"))
-    progress, recorded = Progress(), []
-    await suspended(Press(), progress)
+    checkpoint, recorded = Checkpoint(), []
+    await suspended(Press(), checkpoint)
     decided = {"c-Roses": YES, "c-Lilies": YES}
-    first = loop(Press(), progress, decided)
-    first.record = lambda: recorded.append(progress.record())
+    first = loop(Press(), checkpoint, decided)
+    first.record = lambda: recorded.append(checkpoint.record())
     await first.run()
 
     provider.enqueue(Text("done"))
     press = Press()
-    await loop(press, Progress.read(recorded[0]), decided).run()
+    await loop(press, Checkpoint.read(recorded[0]), decided).run()
 
     assert press.ran == ["printed Lilies"]
 
 
 async def test_a_call_that_can_not_be_made_is_not_asked_for(provider: Provider) -> None:
     provider.enqueue(Tools((ToolCall("print_out", {"titel": "Roses"}),)), Text("done"))
-    assert await loop(Press(), Progress()).run() == "done"
+    assert await loop(Press(), Checkpoint()).run() == "done"
 
 
 async def test_a_refused_tool_counts_as_not_called(provider: Provider) -> None:
     provider.enqueue(printing("Roses"), *[Text("done")] * 4)
-    progress = Progress()
-    await suspended(Press(), progress)
-    refusal = OfTheRun(Resumption(progress={}, approvals={"c-Roses": Approval(approve=False)}))
-    publishing = TurnLoop(Press(), Press.publish, {"title": "Roses"}, progress, Nothing(), approvals=refusal)
+    checkpoint = Checkpoint()
+    await suspended(Press(), checkpoint)
+    refusal = OfTheRun(Resumption(checkpoint={}, approvals={"c-Roses": Approval(approve=False)}))
+    publishing = TurnLoop(Press(), Press.publish, {"title": "Roses"}, checkpoint, Nothing(), approvals=refusal)
     with pytest.raises(AnswerInvalid, match="Before you answer you must call: print_out"):
         await publishing.run()
-    said = [entry["content"] for entry in progress.entries if entry["role"] == "tool"]
+    said = [entry["content"] for entry in checkpoint.entries if entry["role"] == "tool"]
     assert said == ["A person has refused this call: no reason was given"]
 
 
 async def test_long_arguments_are_shown_in_short_and_told_apart_all_the_same(provider: Provider) -> None:
     long = "x" * 100_000
     provider.enqueue(printing(f"{long}1{long}", f"{long}2{long}"))
-    first, second = (await suspended(Press(), Progress())).wants
+    first, second = (await suspended(Press(), Checkpoint())).wants
     assert first.arguments == second.arguments
     assert len(first.arguments["title"]) < 3_000
     assert first.digest != second.digest

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from activities import Agent, Person, prompt, task, tool
 from activities.answering.answer import TurnLoop
-from activities.answering.progress import Progress
+from activities.answering.checkpoint import Checkpoint
 from activities.answering.record import working
 from activities.border.context import CallContext, answering
 from activities.errors import AgentError, AnswerInvalid, ModelRefused, ModelUnavailable, NobodyToAsk
@@ -260,63 +260,63 @@ class Attempt:
 
     def __init__(self, left: str = "{}") -> None:
         self.writer = Writer()
-        self.progress = Progress.model_validate_json(left)
+        self.checkpoint = Checkpoint.model_validate_json(left)
         self.recorded: list[str] = []
 
     def record(self) -> None:
-        self.recorded.append(self.progress.model_dump_json())
+        self.recorded.append(self.checkpoint.model_dump_json())
 
     async def run(self, name: str) -> Any:
         with answering(CALL):
-            async with working(self.progress, self.record):
+            async with working(self.checkpoint, self.record):
                 return await getattr(self.writer, name)()
 
     async def ask(self) -> Any:
         with answering(CALL):
             return await TurnLoop(
-                self.writer, Writer.write, {"about": "letters"}, self.progress, Nothing(), self.record
+                self.writer, Writer.write, {"about": "letters"}, self.checkpoint, Nothing(), self.record
             ).run()
 
 
-def but_for_states(progress: Progress) -> Any:
-    """Return progress without the states, which prompts that are asked at once share, in whatever order."""
+def but_for_states(checkpoint: Checkpoint) -> Any:
+    """Return a checkpoint without the states, which prompts that are asked at once share, in whatever order."""
     return {
-        **progress.model_dump(exclude={"state", "state_number", "inner"}),
-        "inner": {name: but_for_states(one) for name, one in progress.inner.items()},
+        **checkpoint.model_dump(exclude={"state", "state_number", "inner"}),
+        "inner": {name: but_for_states(one) for name, one in checkpoint.inner.items()},
     }
 
 
-def answers_in(progress: Progress) -> int:
+def answers_in(checkpoint: Checkpoint) -> int:
     """Count the model answers that are recorded, those inside included."""
-    return len([entry for entry in progress.entries if entry.get("role") == "assistant"]) + sum(
-        answers_in(one) for one in progress.inner.values()
+    return len([entry for entry in checkpoint.entries if entry.get("role") == "assistant"]) + sum(
+        answers_in(one) for one in checkpoint.inner.values()
     )
 
 
-def results_in(progress: Progress) -> list[str]:
+def results_in(checkpoint: Checkpoint) -> list[str]:
     """Return the recorded results of tools that run nothing else."""
-    own = [str(entry["content"]) for entry in progress.entries if entry.get("role") == "tool"]
+    own = [str(entry["content"]) for entry in checkpoint.entries if entry.get("role") == "tool"]
     mine = [text for text in own if text.startswith(("stamp", "kept"))]
-    return mine + [text for one in progress.inner.values() for text in results_in(one)]
+    return mine + [text for one in checkpoint.inner.values() for text in results_in(one)]
 
 
-async def goes_on_from_any_point(provider: Provider, work: Callable[[Attempt], Awaitable[Any]]) -> Progress:
+async def goes_on_from_any_point(provider: Provider, work: Callable[[Attempt], Awaitable[Any]]) -> Checkpoint:
     first = Attempt()
     value = await work(first)
     asked = len(provider.requests)
-    assert answers_in(first.progress) == first.progress.usage.model_calls == asked
+    assert answers_in(first.checkpoint) == first.checkpoint.usage.model_calls == asked
     assert len(first.recorded) >= asked
     for left in ["{}", *first.recorded]:
-        before = Progress.model_validate_json(left)
+        before = Checkpoint.model_validate_json(left)
         provider.requests.clear()
         again = Attempt(left)
         assert await work(again) == value
         assert len(provider.requests) == asked - answers_in(before)
         assert len(again.writer.ran) == len(first.writer.ran) - len(results_in(before))
-        assert but_for_states(again.progress) == but_for_states(first.progress)
+        assert but_for_states(again.checkpoint) == but_for_states(first.checkpoint)
         assert set(again.writer.keys) <= set(first.writer.keys)
     assert len(set(first.writer.keys)) == len(first.writer.keys)
-    return first.progress
+    return first.checkpoint
 
 
 @pytest.mark.parametrize("method", TASKS, ids=lambda method: str(method.name))
@@ -384,7 +384,7 @@ async def test_half_a_character_in_what_is_asked_inside_does_no_harm(provider: P
 
     assert await attempt.run("post_half_a_character") == "sent"
 
-    [inner] = attempt.progress.inner.values()
+    [inner] = attempt.checkpoint.inner.values()
     assert inner.asked == "Send \ufffd."
 
 
@@ -404,7 +404,7 @@ async def test_other_questions_than_before_are_asked_and_what_was_said_stays_rec
     await again.run("in_a_loop")
 
     assert len(answering_provider.requests) == asked + 4  # "a" was asked by both
-    assert answers_in(again.progress) == again.progress.usage.model_calls == asked + 4
+    assert answers_in(again.checkpoint) == again.checkpoint.usage.model_calls == asked + 4
 
 
 async def test_what_a_prompt_inside_used_before_it_failed_is_counted_once(provider: Provider) -> None:
@@ -413,17 +413,17 @@ async def test_what_a_prompt_inside_used_before_it_failed_is_counted_once(provid
     first = Attempt()
     with pytest.raises(ModelUnavailable):
         await first.ask()
-    assert first.progress.usage.model_calls == answers_in(first.progress) == 2
-    [inner] = first.progress.inner.values()
+    assert first.checkpoint.usage.model_calls == answers_in(first.checkpoint) == 2
+    [inner] = first.checkpoint.inner.values()
     assert inner.error.startswith("ModelUnavailable: ")
 
     again = Attempt(first.recorded[-1])
     assert await again.ask() == "fine"
 
     assert again.writer.ran == []
-    assert again.progress.usage.model_calls == answers_in(again.progress) == 4
-    assert again.progress.usage.prompt_tokens == 40
-    [inner] = again.progress.inner.values()
+    assert again.checkpoint.usage.model_calls == answers_in(again.checkpoint) == 4
+    assert again.checkpoint.usage.prompt_tokens == 40
+    [inner] = again.checkpoint.inner.values()
     assert (inner.done, inner.error) == (True, "")
 
 
@@ -473,7 +473,7 @@ async def test_a_prompt_that_nobody_awaits_is_asked_no_more_when_its_call_has_en
     with pytest.raises(asyncio.CancelledError):
         await attempt.writer.drafting
 
-    assert len(provider.requests) == attempt.progress.usage.model_calls == 1
+    assert len(provider.requests) == attempt.checkpoint.usage.model_calls == 1
 
 
 async def test_a_prompt_that_is_asked_when_its_call_has_ended_is_refused(answering_provider: Provider) -> None:
@@ -491,10 +491,10 @@ async def test_a_compaction_inside_is_recorded_and_not_paid_for_twice(provider: 
     provider.enqueue(*[Text("in short")] * 9)  # for who sums up, and for who is then shown only that
     first = Attempt()
     await first.ask()
-    [inner] = first.progress.inner.values()
+    [inner] = first.checkpoint.inner.values()
     compactions = sum(entry.get("note") == "summary" for entry in inner.entries)
     asked = len(provider.requests)
-    assert first.progress.usage.model_calls == answers_in(first.progress) + compactions == asked
+    assert first.checkpoint.usage.model_calls == answers_in(first.checkpoint) + compactions == asked
     assert compactions > 0
 
     assert await Attempt(first.recorded[-2]).ask() == "fine"

@@ -15,7 +15,7 @@ import pytest
 
 from activities import Agent, prompt, task
 from activities.errors import AgentError, AnswerInvalid, ContextTooLong, ModelRefused, ModelUnavailable, ScriptExhausted
-from activities.models.model import Question, ask, provider_of
+from activities.models.model import ModelRequest, complete, provider_of
 from activities.models.model_errors import sort_error
 from tests.provider import (
     CONTENT_POLICY,
@@ -39,8 +39,8 @@ AGAIN = "This may pass: a run asks again by itself."
 HELLO = [{"role": "user", "content": "hello"}]
 
 
-def question(model: str = "openai/any", **parameters: Any) -> Question:
-    return Question(model, HELLO, parameters=parameters)
+def question(model: str = "openai/any", **parameters: Any) -> ModelRequest:
+    return ModelRequest(model, HELLO, parameters=parameters)
 
 
 def completion(choice: dict[str, Any], **more: Any) -> Garbage:
@@ -53,7 +53,7 @@ async def error_from(provider: Provider, reply: Reply, **parameters: Any) -> Age
     """Return the error of one request; it must have been only one."""
     provider.enqueue(reply, reply, reply)
     with pytest.raises(AgentError) as caught:
-        await ask(question(**parameters))
+        await complete(question(**parameters))
     assert len(provider.requests) == 1
     return caught.value
 
@@ -64,7 +64,7 @@ async def error_from(provider: Provider, reply: Reply, **parameters: Any) -> Age
 async def test_an_answer_is_a_message_of_the_conversation(provider: Provider) -> None:
     provider.enqueue(Text("Hello!"))
 
-    answer = await ask(question())
+    answer = await complete(question())
 
     assert answer.message == {"role": "assistant", "content": "Hello!"}
     assert answer.finish_reason == "stop"
@@ -74,7 +74,7 @@ async def test_an_answer_is_a_message_of_the_conversation(provider: Provider) ->
 async def test_tool_calls_are_kept_as_the_provider_sent_them(provider: Provider) -> None:
     provider.enqueue(Tools((ToolCall("read", '{"path": ', "1"), ToolCall("read", {"path": "a"}, "2")), content="Hm."))
 
-    answer = await ask(question())
+    answer = await complete(question())
 
     assert answer.message == {
         "role": "assistant",
@@ -89,16 +89,16 @@ async def test_tool_calls_are_kept_as_the_provider_sent_them(provider: Provider)
 async def test_an_answer_without_words_or_tool_calls_has_an_empty_text(provider: Provider) -> None:
     provider.enqueue(Text(None))
 
-    assert (await ask(question())).message == {"role": "assistant", "content": ""}
+    assert (await complete(question())).message == {"role": "assistant", "content": ""}
 
 
 async def test_what_comes_back_goes_out_again_with_nothing_that_the_protocol_does_not_know(provider: Provider) -> None:
     made = Tools((ToolCall("read", {"path": "a"}, "1"),))
     provider.enqueue(made, Text("fine"))
-    message = (await ask(question())).message
+    message = (await complete(question())).message
 
     result = {"role": "tool", "tool_call_id": "1", "content": "text"}
-    await ask(Question("openai/any", [*HELLO, message, result]))
+    await complete(ModelRequest("openai/any", [*HELLO, message, result]))
 
     sent = provider.requests[1].messages[1]
     assert set(sent) <= {"role", "content", "tool_calls"}
@@ -116,7 +116,7 @@ async def test_asking_leaves_the_conversation_as_it_was(provider: Provider) -> N
     ]
     before = json.dumps(messages)
 
-    await ask(Question("openai/any", messages))
+    await complete(ModelRequest("openai/any", messages))
 
     assert json.dumps(messages) == before
 
@@ -124,7 +124,7 @@ async def test_asking_leaves_the_conversation_as_it_was(provider: Provider) -> N
 async def test_what_an_answer_without_usage_used_is_estimated_by_its_length_and_marked(provider: Provider) -> None:
     provider.enqueue(completion({"message": {"role": "assistant", "content": "word " * 1_000}}))
 
-    usage = (await ask(question())).usage
+    usage = (await complete(question())).usage
 
     assert (usage.model_calls, usage.estimated) == (1, 1)
     assert 1 <= usage.prompt_tokens <= 20
@@ -134,7 +134,7 @@ async def test_what_an_answer_without_usage_used_is_estimated_by_its_length_and_
 async def test_litellm_knows_the_price_of_well_known_models_only(provider: Provider) -> None:
     provider.enqueue(Text("fine"), Text("fine"))
 
-    known, unknown = await ask(question("openai/gpt-4o-mini")), await ask(question("openai/any"))
+    known, unknown = await complete(question("openai/gpt-4o-mini")), await complete(question("openai/any"))
 
     assert known.usage.cost_usd == pytest.approx(10 * 0.15e-6 + 5 * 0.60e-6)
     assert unknown.usage.cost_usd is None
@@ -305,7 +305,7 @@ async def test_a_server_that_is_not_there_is_named(provider: Provider) -> None:
     with pytest.raises(
         ModelUnavailable, match=r"Cannot connect to host 127\.0\.0\.1:1 .* Check api_base and the network"
     ):
-        await ask(question(api_base="http://127.0.0.1:1/v1"))
+        await complete(question(api_base="http://127.0.0.1:1/v1"))
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503, 529])
@@ -358,7 +358,7 @@ async def test_other_providers_errors_are_sorted_alike(
 
     provider.enqueue(reply, reply)
     with pytest.raises(AgentError) as caught:
-        await ask(question(model, api_base=provider.url))
+        await complete(question(model, api_base=provider.url))
 
     assert type(caught.value) is expected
     assert len(provider.requests) == 1
@@ -378,7 +378,7 @@ async def test_a_missing_key_is_refused_and_named(monkeypatch: pytest.MonkeyPatc
         monkeypatch.delenv(name, raising=False)
 
     with pytest.raises(ModelRefused, match=rf"^{model} has no API key: .* Set {names} for the worker\.$"):
-        await ask(question(model))
+        await complete(question(model))
 
 
 async def test_a_missing_key_that_only_the_provider_notices_is_named(
@@ -388,13 +388,13 @@ async def test_a_missing_key_that_only_the_provider_notices_is_named(
     provider.enqueue(Fault(401, "no key"))
 
     with pytest.raises(ModelRefused, match=r"^mistral/any did not take the API key: no key\. Set MISTRAL_API_KEY for "):
-        await ask(question("mistral/any", api_base=provider.url))
+        await complete(question("mistral/any", api_base=provider.url))
 
 
 @pytest.mark.parametrize("model", ["nonsense", "nonsense/x"])
 async def test_a_model_string_without_a_known_provider_is_refused_with_an_example(model: str) -> None:
     with pytest.raises(ModelRefused, match=rf"^'{model}' names no provider .* such as openai/gpt-4o-mini"):
-        await ask(question(model))
+        await complete(question(model))
     with pytest.raises(ModelRefused, match=rf"^'{model}' names no provider"):
         await provider_of(model)
 
@@ -403,9 +403,9 @@ async def test_running_out_of_scripted_answers_is_told_as_it_is(tmp_path: Path) 
     script = tmp_path / "script.toml"
     script.write_text('[[entry]]\nwhen = "hello"\nturns = [{ answer = "Hello!" }]\n')
 
-    assert (await ask(question(f"scripted/{script}"))).message["content"] == "Hello!"
+    assert (await complete(question(f"scripted/{script}"))).message["content"] == "Hello!"
     with pytest.raises(ScriptExhausted, match="no entry fits"):
-        await ask(Question(f"scripted/{script}", [{"role": "user", "content": "goodbye"}]))
+        await complete(ModelRequest(f"scripted/{script}", [{"role": "user", "content": "goodbye"}]))
 
 
 class Critic(Agent):

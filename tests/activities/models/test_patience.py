@@ -251,9 +251,9 @@ async def test_what_nobody_would_be_answered_for_is_an_outage(
     provider: Provider, reply: Reply, parameters: dict[str, Any], outage: bool
 ) -> None:
     provider.enqueue(reply)
-    question = model.Question("openai/any", [{"role": "user", "content": "?"}], parameters=parameters)
+    question = model.ModelRequest("openai/any", [{"role": "user", "content": "?"}], parameters=parameters)
     with pytest.raises(ModelUnavailable) as caught:
-        await model.ask(question)
+        await model.complete(question)
     assert caught.value.outage is outage
 
 

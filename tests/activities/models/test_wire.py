@@ -11,7 +11,7 @@ import pytest
 
 from activities import Agent, prompt, tool
 from activities.errors import AgentError, ModelRefused, ModelUnavailable, SettingInvalid
-from activities.models.model import Question, ask
+from activities.models.model import ModelRequest, complete
 from tests.hostile import ANSWER, MEGABYTE, SCENES, bomb, noise, packed, says
 from tests.provider import Cut, Drip, Fault, Garbage, Provider, Raw, Reply, Slow, Text, ToolCall, Tools
 
@@ -21,7 +21,7 @@ PROVIDERS = ("openai/any", "mistral/any", "groq/any", "hosted_vllm/any", "deepse
 
 async def asked(provider: Provider, model: str = "openai/any", **parameters: Any) -> Any:
     base = provider.url.removesuffix("/v1") if model.startswith(("anthropic", "gemini")) else provider.url
-    return await ask(Question(model, HELLO, parameters={"api_base": base, "api_key": "any", **parameters}))
+    return await complete(ModelRequest(model, HELLO, parameters={"api_base": base, "api_key": "any", **parameters}))
 
 
 @pytest.mark.parametrize("model", PROVIDERS)

@@ -38,7 +38,7 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from activities.values.declared import is_sure
-from activities.values.values import NotKept, Outside, Values, carried
+from activities.values.values import NotKept, Outside, Values, enveloped
 
 T = TypeVar("T")
 
@@ -210,7 +210,7 @@ MOMENT = datetime.datetime(2024, 2, 29, 12, 30, 1, 5)
 
 def arriving(hint: Any, value: Any, carrier: Any = None) -> Any:
     values: Values[Any] = Values(hint, carrier) if carrier else Values(hint)
-    return values.read(carried(values.write(values.check(value))))
+    return values.read(enveloped(values.write(values.check(value))))
 
 
 KEPT: list[tuple[Any, Any]] = [
@@ -580,4 +580,4 @@ def test_whatever_is_sent_arrives_as_it_was_or_is_refused(data: st.DataObject) -
         text = values.write(sent)
     except (NotKept, ValueError):
         return
-    assert same(values.read(carried(text)), sent)
+    assert same(values.read(enveloped(text)), sent)

@@ -12,7 +12,7 @@ from tests.conftest import Runs
 from tests.workflows.crew import Worker
 from tests.workflows.histories import Handle, events, message_of
 from workflows import choreography
-from workflows.engine.options import Options
+from workflows.engine.options import RunOptions
 
 
 async def priorities(run: Handle) -> list[Any]:
@@ -25,13 +25,13 @@ ROLES = {"coder": ["Coder.implement", "Coder.explain"], "reviewer": ["Reviewer.r
 
 
 def test_a_run_without_options_decides_nothing() -> None:
-    options = Options()
+    options = RunOptions()
     options.check(ROLES)
     assert options.model_of("coder", "Coder.implement") is None
 
 
 def test_a_model_may_be_set_for_a_role_and_for_a_method_which_goes_before() -> None:
-    options = Options(models={"coder": "openai/a", "Coder.explain": "openai/b"})
+    options = RunOptions(models={"coder": "openai/a", "Coder.explain": "openai/b"})
     options.check(ROLES)
     assert options.model_of("coder", "Coder.implement") == "openai/a"
     assert options.model_of("coder", "Coder.explain") == "openai/b"
@@ -64,7 +64,7 @@ def test_a_model_may_be_set_for_a_role_and_for_a_method_which_goes_before() -> N
 )
 def test_options_of_another_shape_are_refused(given: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        Options.model_validate(given)
+        RunOptions.model_validate(given)
 
 
 # In a run

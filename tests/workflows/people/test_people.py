@@ -30,7 +30,7 @@ from tests.workflows.council import (
     produce_twice,
 )
 from tests.workflows.histories import Handle, count, failure_of, message_of, steps
-from workflows.engine.options import Options
+from workflows.engine.options import RunOptions
 from workflows.serving.discovery import discover
 from workflows.serving.workers import replayer
 
@@ -292,7 +292,7 @@ async def test_a_model_for_a_person_is_refused(runs: Runs) -> None:
 
 
 def test_a_role_without_methods_for_models_is_no_role_for_them() -> None:
-    Options(models={"press": "any"}).check({"owner": [], "press": ["Press.produce"]})
+    RunOptions(models={"press": "any"}).check({"owner": [], "press": ["Press.produce"]})
 
 
 # Approvals

@@ -11,7 +11,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowFailureError, WorkflowQueryFailedError, WorkflowUpdateFailedError
 from temporalio.common import RawValue
 
-from activities.contract.names import CHOREOGRAPHY_QUEUE, CONVERSATION, LEDGER, SHARD
+from activities.contract.names import CHOREOGRAPHY_QUEUE, CONVERSATION, JOURNAL, SHARD
 from tests.conftest import Runs
 from tests.workflows.crew import Worker, diary
 from tests.workflows.histories import Handle, count, failure_of, histories, message_of, refusal_of
@@ -125,7 +125,7 @@ async def test_no_signal_does_harm_to_a_shard_or_to_its_run(runs: Runs) -> None:
     assert await task_failures(run) == await task_failures(shard) == 0
 
 
-@pytest.mark.parametrize(("kind", "inputs"), [(CONVERSATION, []), (LEDGER, [OWNER])])
+@pytest.mark.parametrize(("kind", "inputs"), [(CONVERSATION, []), (JOURNAL, [OWNER])])
 async def test_no_signal_does_harm_to_what_keeps_something_for_a_run(runs: Runs, kind: str, inputs: list[Any]) -> None:
     kept = await runs.start(kind, *inputs)
     await send_junk(kept, "end", "no_such_signal", "append")
@@ -165,7 +165,7 @@ async def test_no_update_with_whatever_arguments_does_harm_to_a_run(runs: Runs, 
     assert await task_failures(run) == 0
 
 
-@pytest.mark.parametrize(("kind", "inputs"), [(CONVERSATION, []), (LEDGER, [OWNER])])
+@pytest.mark.parametrize(("kind", "inputs"), [(CONVERSATION, []), (JOURNAL, [OWNER])])
 @pytest.mark.parametrize("update", ["begin", "append", "tell", "add", "no_such_update"])
 async def test_no_update_does_harm_to_what_keeps_something_for_a_run(
     runs: Runs, kind: str, inputs: list[Any], update: str
@@ -222,7 +222,7 @@ async def test_an_answer_to_half_a_letter_is_refused(runs: Runs) -> None:
 
 @pytest.mark.parametrize(("query", "args"), [("page", []), ("page", ["x"]), ("page", [1, 2]), ("nothing", [])])
 async def test_a_query_with_junk_is_refused_in_words(runs: Runs, query: str, args: list[Any]) -> None:
-    kept = await runs.start(LEDGER, OWNER)
+    kept = await runs.start(JOURNAL, OWNER)
     with pytest.raises(WorkflowQueryFailedError, match=r"takes|can't be read|KeyError: 'x' \(at|not found"):
         await kept.query(query, args=args)
 
@@ -230,7 +230,7 @@ async def test_a_query_with_junk_is_refused_in_words(runs: Runs, query: str, arg
 # Starts
 
 
-@pytest.mark.parametrize("kind", [SHARD, CONVERSATION, LEDGER])
+@pytest.mark.parametrize("kind", [SHARD, CONVERSATION, JOURNAL])
 @pytest.mark.parametrize("inputs", JUNK, ids=lambda args: str(args)[:20])
 async def test_an_internal_workflow_that_is_started_with_junk_fails_once(
     runs: Runs, kind: str, inputs: list[Any]
@@ -254,8 +254,8 @@ async def test_a_run_that_is_started_with_what_no_one_can_read_fails_once(runs: 
     assert "can't be read as JSON" in await message_of(await runs.start(attend, *inputs))
 
 
-async def test_a_run_that_is_started_with_what_looks_like_the_pages_of_a_ledger_fails_once(runs: Runs) -> None:
-    pages = RawValue(Payload(metadata={"encoding": b"json/pages-of-a-ledger"}, data=b"{}"))
+async def test_a_run_that_is_started_with_what_looks_like_the_pages_of_a_journal_fails_once(runs: Runs) -> None:
+    pages = RawValue(Payload(metadata={"encoding": b"json/pages-of-a-journal"}, data=b"{}"))
     run = await runs.start(attend, pages)
     with pytest.raises(WorkflowFailureError):
         await run.result()

@@ -15,7 +15,7 @@ from temporalio.client import Client
 
 import workflows.shown.listing
 from activities import Agent, task
-from activities.answering.record import current_progress
+from activities.answering.record import current_checkpoint
 from activities.contract.names import SEARCH_ATTRIBUTES
 from activities.contract.usage import Usage
 from activities.values.converter import data_converter
@@ -33,7 +33,7 @@ class Spender(Agent):
     @task(retries=0)
     async def spend(self, usd: float) -> float:
         """Spend some money; a negative sum can't be."""
-        progress = current_progress()
+        progress = current_checkpoint()
         assert progress is not None
         progress.usage += Usage(model_calls=1, prompt_tokens=70, completion_tokens=30, cost_usd=usd)
         if usd < 0:

@@ -1,4 +1,4 @@
-"""The ledger: what has happened to a run's program so far, in order, so that the program can continue as new.
+"""The journal: what has happened to a run's program so far, in order, so that the program can continue as new.
 
 A run that continues as new runs its program again from the beginning, and tells it what happened before: the outcomes
 of its steps and its timers, in the order in which they came. So the program takes the same path up to where it was,
@@ -77,14 +77,14 @@ class Happening(NamedTuple):
     outcome: Outcome
 
 
-class Ledger:
+class Journal:
     """Tells a program what happens: first what happened to it in earlier runs, then what happens now.
 
     Both are told in the same way, one thing at a time, each as soon as the program can do nothing but wait.
     """
 
     def __init__(self, began: float, pages: bytes = b"") -> None:
-        """Begin a ledger, or go on with one.
+        """Begin a journal, or go on with one.
 
         Args:
             began: When the program began, in the workflow's time as seconds since 1970.

@@ -325,7 +325,7 @@ def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("little_room")
-async def test_a_large_ledger_is_kept_outside_of_the_history(runs: Runs) -> None:
+async def test_a_large_journal_is_kept_outside_of_the_history(runs: Runs) -> None:
     run = await runs.start(texts, 30)
     assert await run.result() == 30 * 20_000
     found = await histories(runs.client, run)
@@ -342,16 +342,16 @@ async def test_a_large_ledger_is_kept_outside_of_the_history(runs: Runs) -> None
 async def test_what_keeps_the_pages_ends_with_the_run(runs: Runs) -> None:
     run = await runs.start(texts, 30)
     await run.result()
-    ledger = runs.client.get_workflow_handle(f"{run.id}/ledger")
+    journal = runs.client.get_workflow_handle(f"{run.id}/journal")
     async with asyncio.timeout(20):
-        assert (await ledger.result()).startswith("kept ")
+        assert (await journal.result()).startswith("kept ")
 
 
 @pytest.mark.usefixtures("little_room")
-async def test_a_ledger_that_is_too_large_fails_the_run_and_says_what_to_do(
+async def test_a_journal_that_is_too_large_fails_the_run_and_says_what_to_do(
     runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workflows.engine.run, "LEDGER_BYTES", 100_000)
+    monkeypatch.setattr(workflows.engine.run, "JOURNAL_BYTES", 100_000)
     failure = await failure_of(await runs.start(texts, 1_000))
-    assert failure.type == "LedgerFull"
+    assert failure.type == "JournalFull"
     assert "continue_with" in failure.message

@@ -1,7 +1,7 @@
 """How far a call has come: what travels as heartbeat details, so that the next attempt starts from there.
 
-Prompts that are asked inside a call, by a task or by a tool, have a progress of their own inside the call's, and so on
-down.
+Prompts that are asked inside a call, by a task or by a tool, have a checkpoint of their own inside the call's, and
+so on down.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from activities.memory.transcript import (
 )
 
 READABLE_BYTES = 16_000
-"""Up to this size progress is recorded as it is, for people to read in the UI; beyond, it is compressed."""
+"""Up to this size a checkpoint is recorded as it is, for people to read in the UI; beyond, it is compressed."""
 
 
-class Progress(BaseModel):
+class Checkpoint(BaseModel):
     """What an attempt of a call has done that no other attempt should do again."""
 
     entries: list[Entry] = []
@@ -48,7 +48,7 @@ class Progress(BaseModel):
     """The agent's state after the last tool; None if it declares none."""
     state_number: int = 0
     """Which state this is, of those that prompts inside the call have left."""
-    inner: dict[str, InnerProgress] = {}
+    inner: dict[str, InnerCheckpoint] = {}
     """Prompts that were asked inside, by names that say where and what."""
 
     def record(self, limit: int = PAYLOAD_LIMIT) -> Any:
@@ -77,7 +77,7 @@ class Progress(BaseModel):
         return self.model_copy(update={"entries": list(self.entries), "inner": inside})
 
     @classmethod
-    def read(cls, recorded: Any) -> Progress:
+    def read(cls, recorded: Any) -> Checkpoint:
         """Read what `record` has returned."""
         if "packed" in recorded:
             return cls.model_validate_json(decompressed(recorded["packed"]))
@@ -97,7 +97,7 @@ class Progress(BaseModel):
         return self.model_copy(update={"inner": {name: one._with_last_words() for name, one in self.inner.items()}})
 
 
-class InnerProgress(Progress):
+class InnerCheckpoint(Checkpoint):
     """What was done of a prompt that was asked inside a call."""
 
     method: str

@@ -22,7 +22,7 @@ _FEWEST = 8
 """Calls that have to have ended before anything is concluded from their pace."""
 
 
-class Window:
+class ConcurrencyLimit:
     """The places that a run's calls may take in a queue; first come, first served.
 
     Attributes:
@@ -30,7 +30,7 @@ class Window:
     """
 
     def __init__(self, most: int) -> None:
-        """Make a window.
+        """Make a limit.
 
         Args:
             most: The places that there are at first and at most.
@@ -82,7 +82,7 @@ class Window:
         """Take a step towards the right size.
 
         It follows from the pace at which calls end, and not from how long they waited: that tells of the size that the
-        window had a while ago, and following it would swing.
+        limit had a while ago, and following it would swing.
         """
         lately = min(len(self._ended), max(_FEWEST, int(self.size)))
         seconds = self._ended[-1] - self._ended[-lately]

@@ -6,25 +6,25 @@ from collections import deque
 
 import pytest
 
-from workflows.engine.window import LEAST, Window
+from workflows.engine.concurrency import LEAST, ConcurrencyLimit
 
 ENOUGH = 600
-"""Calls after which a window has found its size."""
+"""Calls after which a limit has found its size."""
 
 
 async def after(slots: int, took: float, *, at_first: int = 90, unserved: float = 0.0) -> float:
-    """Return the size of a window whose calls are worked on in so many slots, so many seconds each.
+    """Return the size of a limit whose calls are worked on in so many slots, so many seconds each.
 
     Args:
         slots: Calls that are worked on at a time.
         took: Seconds that one takes.
-        at_first: The size that the window has.
+        at_first: The size that the limit has.
         unserved: Seconds until anybody works on them.
     """
-    window = Window(90)
-    window.size = float(at_first)
+    limit = ConcurrencyLimit(90)
+    limit.size = float(at_first)
     queue, ends, now = deque[float](), list[tuple[float, float]](), 0.0
-    line = [asyncio.create_task(window.__aenter__()) for _ in range(ENOUGH)]
+    line = [asyncio.create_task(limit.__aenter__()) for _ in range(ENOUGH)]
     entered = 0
     while ends or sum(place.done() for place in line) > entered or not entered:
         await asyncio.sleep(0)
@@ -36,11 +36,11 @@ async def after(slots: int, took: float, *, at_first: int = 90, unserved: float 
             began = max(now, unserved)
             heapq.heappush(ends, (began + took, began - since))
         now, waited = heapq.heappop(ends)
-        window.observe(waited, took, now)
-        await window.__aexit__(None, None, None)
+        limit.observe(waited, took, now)
+        await limit.__aexit__(None, None, None)
         if entered == ENOUGH:
             break
-    return window.size
+    return limit.size
 
 
 @pytest.mark.parametrize("slots", [2, 4, 20])
@@ -62,17 +62,19 @@ async def test_a_queue_that_nobody_served_for_an_hour_is_used_again() -> None:
 
 
 def test_a_run_that_waits_for_nothing_but_itself_learns_nothing() -> None:
-    window = Window(90)
+    limit = ConcurrencyLimit(90)
     for second in range(ENOUGH):
-        window.observe(0.0, 0.1, float(second))
-    assert window.size == 90
+        limit.observe(0.0, 0.1, float(second))
+    assert limit.size == 90
 
 
-async def entered(window: Window, names: str, inside: list[str], leave: asyncio.Event) -> list[asyncio.Task[None]]:
-    """Have some enter a window one after the other, and stay."""
+async def entered(
+    limit: ConcurrencyLimit, names: str, inside: list[str], leave: asyncio.Event
+) -> list[asyncio.Task[None]]:
+    """Have some enter a limit one after the other, and stay."""
 
     async def stay(name: str) -> None:
-        async with window:
+        async with limit:
             inside.append(name)
             await leave.wait()
 
@@ -82,8 +84,8 @@ async def entered(window: Window, names: str, inside: list[str], leave: asyncio.
 
 
 async def test_places_are_given_in_the_order_of_coming() -> None:
-    window, inside, leave = Window(2), list[str](), asyncio.Event()
-    tasks = await entered(window, "abcd", inside, leave)
+    limit, inside, leave = ConcurrencyLimit(2), list[str](), asyncio.Event()
+    tasks = await entered(limit, "abcd", inside, leave)
     assert inside == ["a", "b"]
     tasks[0].cancel()
     await asyncio.sleep(0.01)
@@ -94,8 +96,8 @@ async def test_places_are_given_in_the_order_of_coming() -> None:
 
 
 async def test_who_gives_up_waiting_takes_no_place() -> None:
-    window, inside, leave = Window(1), list[str](), asyncio.Event()
-    tasks = await entered(window, "abc", inside, leave)
+    limit, inside, leave = ConcurrencyLimit(1), list[str](), asyncio.Event()
+    tasks = await entered(limit, "abc", inside, leave)
     tasks[1].cancel()
     leave.set()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -103,10 +105,10 @@ async def test_who_gives_up_waiting_takes_no_place() -> None:
 
 
 async def test_a_window_that_has_become_smaller_lets_those_inside_go_on() -> None:
-    window, inside, leave = Window(4), list[str](), asyncio.Event()
-    tasks = await entered(window, "abcdef", inside, leave)
+    limit, inside, leave = ConcurrencyLimit(4), list[str](), asyncio.Event()
+    tasks = await entered(limit, "abcdef", inside, leave)
     for second in range(0, 10 * ENOUGH, 10):
-        window.observe(3_600.0, 1.0, float(second))
+        limit.observe(3_600.0, 1.0, float(second))
     tasks[0].cancel()
     await asyncio.sleep(0.01)
     assert inside == ["a", "b", "c", "d"]
