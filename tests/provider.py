@@ -10,6 +10,8 @@ A test says which replies come, and looks at what was asked:
 
 from __future__ import annotations
 
+import socket
+import struct
 import threading
 import time
 from collections import Counter, deque
@@ -32,6 +34,19 @@ class Cut:
     def send(self, to: Exchange) -> None:
         to.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{")
         to.close_connection = True
+
+
+@dataclass(frozen=True)
+class HangUp:
+    """A connection that ends before anything is answered, and rudely if so wished."""
+
+    rudely: bool = False
+
+    def send(self, to: Exchange) -> None:
+        to.close_connection = True
+        if self.rudely:
+            to.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            to.connection.close()
 
 
 @dataclass(frozen=True)

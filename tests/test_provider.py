@@ -27,6 +27,7 @@ from litellm.exceptions import (
 from litellm.llms.custom_httpx.async_client_cleanup import close_litellm_async_clients
 from pydantic import BaseModel
 
+from activities.models import model
 from tests.provider import (
     CONTENT_POLICY,
     CONTEXT_LENGTH,
@@ -67,6 +68,7 @@ async def clients() -> AsyncIterator[None]:
 
     It would use a closed one for the next server at the same port, in whatever test.
     """
+    model.load()  # sets by which way it asks
     yield
     await close_litellm_async_clients()  # type: ignore[no-untyped-call]
     litellm.in_memory_llm_clients_cache.flush_cache()  # type: ignore[no-untyped-call]
@@ -219,8 +221,8 @@ async def test_a_refused_feature_is_refused_only_where_it_is_used(
         (CONTEXT_LENGTH, ContextWindowExceededError, 400),
         (CONTENT_POLICY, ContentPolicyViolationError, 400),
         (Cut(), InternalServerError, 500),
-        (Garbage(), InternalServerError, 500),
-        (Garbage("{}"), InternalServerError, 500),
+        (Garbage(), APIError, 200),
+        (Garbage("{}"), APIError, 500),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else getattr(value, "code", None),
 )
@@ -242,10 +244,10 @@ async def test_retry_after_is_read_from_litellms_own_attribute(
     assert error.litellm_response_headers["retry-after"] == str(retry_after)
 
 
-async def test_an_exhausted_quota_is_told_from_haste_by_the_body(provider: Provider) -> None:
+async def test_an_exhausted_quota_is_told_from_haste_by_the_words(provider: Provider) -> None:
     error = await error_from(provider, NO_QUOTA)
 
-    assert error.body["code"] == "insufficient_quota"
+    assert "insufficient_quota" in str(error)
 
 
 async def test_words_in_the_message_outweigh_the_status(provider: Provider) -> None:
@@ -304,7 +306,7 @@ async def test_stopping_ends_what_is_still_waiting() -> None:
         asking = asyncio.create_task(ask(provider))
         await until(lambda: provider.requests)
 
-    with pytest.raises(InternalServerError, match="Connection error"):
+    with pytest.raises(InternalServerError, match="Server disconnected"):
         await asking
     assert provider.abandoned == []
 

@@ -26,10 +26,11 @@ from activities.errors import (
     ModelUnavailable,
     SettingInvalid,
 )
+from activities.models import inside
 from activities.models.asking import apart
 from activities.models.completion import is_object, regular_message, sensible_cost, sensible_tokens
 from activities.models.model_errors import AGAIN, Shape, sort_error
-from activities.models.wire import bounded, guard_litellm
+from activities.models.wire import bounded
 from activities.values.schema import Schema
 
 Message = dict[str, Any]
@@ -103,8 +104,12 @@ async def _complete(litellm: Any, request: ModelRequest) -> Answer:
         if request.model.startswith(f"{SCRIPTED}/"):
             _price_script(request.model)
         messages = [fit_to_send(message) for message in request.messages]
+        of_openai = _provider(request.model) == "openai"
+        if of_openai and (headers := inside.headers_of(parameters)):
+            parameters["extra_headers"] = {**headers, **(parameters.get("extra_headers") or {})}
         seconds = request.parameters.get("timeout")
-        with bounded(seconds if isinstance(seconds, (int, float)) else DEFAULT_TIMEOUT), _told_to_nobody(litellm):
+        limit = seconds if isinstance(seconds, (int, float)) else DEFAULT_TIMEOUT
+        with bounded(limit, wants_key=of_openai), inside.told_to_nobody(litellm):
             response = await litellm.acompletion(
                 model=request.model, messages=messages, max_retries=0, num_retries=0, **parameters
             )
@@ -115,32 +120,6 @@ async def _complete(litellm: Any, request: ModelRequest) -> Answer:
         raise sort_error(litellm, request.model, error, request.shapes) from error
 
 
-@contextmanager
-def _told_to_nobody(litellm: Any) -> Iterator[None]:
-    """Spare litellm what it makes of each answer for its callbacks, unless there are any: a third of what it does."""
-    if any(getattr(litellm, name, None) for name in _CALLBACKS):
-        yield
-        return
-    from litellm._internal_context import is_internal_call
-
-    token = is_internal_call.set(True)
-    try:
-        yield
-    finally:
-        is_internal_call.reset(token)
-
-
-_CALLBACKS = (
-    "callbacks",
-    "input_callback",
-    "success_callback",
-    "failure_callback",
-    "_async_input_callback",
-    "_async_success_callback",
-    "_async_failure_callback",
-)
-
-
 async def provider_of(model: str) -> str:
     """Return litellm's name of the provider that a model string names.
 
@@ -149,9 +128,14 @@ async def provider_of(model: str) -> str:
     """
     litellm = await _loaded()
     try:
-        return str(litellm.get_llm_provider(model)[1])
+        return _provider(model)
     except Exception as error:
         raise sort_error(litellm, model, error) from error
+
+
+@functools.cache
+def _provider(model: str) -> str:
+    return str(_litellm().get_llm_provider(model)[1])
 
 
 async def count_tokens(model: str, messages: Sequence[Message], tools: Sequence[Schema]) -> int:
@@ -182,19 +166,11 @@ def load() -> None:
     with _loading:
         _litellm()
         scripted_only = os.environ.get("MODEL", "").startswith(f"{SCRIPTED}/")
-        for name in _NEEDED_AT_FIRST_USE if scripted_only else (*_NEEDED_AT_FIRST_USE, *_NEEDED_BY_CLIENTS):
+        for name in (
+            inside.NEEDED_AT_FIRST_USE if scripted_only else (*inside.NEEDED_AT_FIRST_USE, *inside.NEEDED_BY_CLIENTS)
+        ):
             with suppress(ImportError):  # of another version, which may not need it
                 importlib.import_module(name)
-
-
-_NEEDED_AT_FIRST_USE = (
-    "litellm.litellm_core_utils.default_encoding",
-    "litellm.llms.litellm_proxy.chat.transformation",
-    "litellm.proxy._types",
-    "litellm.proxy.openai_files_endpoints.common_utils",
-)
-
-_NEEDED_BY_CLIENTS = ("jiter", "openai.resources.chat", "litellm._service_logger")
 
 
 async def _loaded() -> Any:
@@ -209,8 +185,7 @@ _loading = threading.Lock()
 
 @functools.cache
 def _litellm() -> Any:
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    os.environ.setdefault("LITELLM_MODE", "PRODUCTION")  # or it reads any .env file near the installed packages
+    inside.set_up()
     with _without_collections():
         import litellm  # here, because it takes seconds and most processes never need it
 
@@ -220,7 +195,7 @@ def _litellm() -> Any:
         logging.getLogger(name).handlers.clear()  # they would write every line a second time
     litellm.custom_provider_map = [{"provider": SCRIPTED, "custom_handler": _scripted_handler(litellm)}]
     litellm.utils.custom_llm_setup()  # type: ignore[no-untyped-call]
-    guard_litellm()
+    inside.guard_litellm()
     return litellm
 
 

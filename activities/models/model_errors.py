@@ -20,7 +20,7 @@ from activities.errors import (
     ScriptExhausted,
     SettingInvalid,
 )
-from activities.models.wire import TooMuch
+from activities.models.wire import NoKey, TooMuch, Unreadable
 
 
 def sort_error(litellm: Any, model: str, error: Exception, uses: Collection[Shape] = ()) -> AgentError:
@@ -35,6 +35,7 @@ def sort_error(litellm: Any, model: str, error: Exception, uses: Collection[Shap
     return (
         _raised_by_us(error)
         or _too_much(model, error)
+        or _unreadable(model, error)
         or _shape_refusal(litellm, model, error, uses)
         or _refusal(litellm, model, error)
         or _unavailable(litellm, model, error)
@@ -80,6 +81,17 @@ def _too_much(model: str, error: Exception) -> ModelRefused | None:
     )
 
 
+def _unreadable(model: str, error: Exception) -> ModelUnavailable | None:
+    """Return what is to be said of an answer that is none, which litellm takes for a refusal with some providers."""
+    if not any(isinstance(cause, Unreadable) for cause in _chain(error)):
+        return None
+    return ModelUnavailable(_not_read(model, _words(error), AGAIN), outage=False, limited=False)
+
+
+def _not_read(model: str, said: str, again: str) -> str:
+    return f"{model} gave no answer that can be read: {said}. {again} Check api_base and the network if it goes on."
+
+
 def _refusal(litellm: Any, model: str, error: Exception) -> ModelRefused | None:
     """Return what is to be said of an error that comes again however often the model is asked.
 
@@ -99,7 +111,7 @@ def _refusal(litellm: Any, model: str, error: Exception) -> ModelRefused | None:
             f"'{model}' names no provider that litellm knows. Write provider/model, such as openai/gpt-4o-mini; "
             "a server of your own that speaks OpenAI's protocol is openai/<its model> with api_base set."
         )
-    if _LACKS_KEY.search(said):
+    if _LACKS_KEY.search(said) or isinstance(_said_by_us(error), NoKey):
         return ModelRefused(f"{model} has no API key: {said}. Set {keys} for the worker.")
     if status == 401 or isinstance(error, litellm.AuthenticationError):
         return ModelRefused(f"{model} did not take the API key: {said}. Set {keys} for the worker.")
@@ -120,9 +132,7 @@ def _unavailable(litellm: Any, model: str, error: Exception) -> ModelUnavailable
     elif isinstance(error, litellm.Timeout):
         message = f"{model} did not answer in time: {said}. {again} Set request_timeout if it needs longer."
     elif not _came_from_the_provider(error):
-        message = (
-            f"{model} gave no answer that can be read: {said}. {again} Check api_base and the network if it goes on."
-        )
+        message = _not_read(model, said, again)
     else:
         message = f"{model} could not answer (HTTP {status}): {said}. {again}"
     limited = isinstance(error, litellm.RateLimitError)
@@ -198,11 +208,21 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _words(error: Exception) -> str:
     """Return what was said, without the names that litellm and the SDKs put before it, in one short line."""
+    if cause := _said_by_us(error):
+        return shown(str(cause), 600).rstrip(".")
     said = _LABELS.sub("", str(getattr(error, "message", None) or error).split("Traceback (most recent call last)")[0])
     if said == "Connection error.":
         said = _why_not_connected(error) or said
     said = _message_in(said) or re.sub(r" ssl:(<[^>]*>|\S+)", "", said)
     return shown(" ".join(said.split()), 600).rstrip(".")
+
+
+def _said_by_us(error: Exception) -> BaseException | None:
+    """Return what the reading of the wire has raised, of which every handler of litellm's makes something else."""
+    for cause in _chain(error):
+        if isinstance(cause, (Unreadable, NoKey)) or type(cause).__name__ == "ReadTimeout":
+            return cause
+    return None
 
 
 def _why_not_connected(error: Exception) -> str | None:
@@ -220,9 +240,10 @@ _LABELS = re.compile(
 
 
 def _message_in(said: str) -> str | None:
-    """Return the message of an error in OpenAI's form."""
+    """Return the message of an error in OpenAI's or Anthropic's form, whatever is said before and after it."""
     try:
-        return str(json.loads(said)["error"]["message"])
+        found, _ = json.JSONDecoder().raw_decode(said, said.index("{"))
+        return str(found["error"]["message"])
     except (ValueError, LookupError, TypeError, RecursionError):
         return None
 

@@ -35,6 +35,15 @@ SHORT_ERROR = 8_000
 MOST_BRACKETS = 200_000
 """Brackets and braces in a response that is read: to make as many lists and objects holds up every thread."""
 
+_COMPLETIONS = "/chat/completions"
+_FORMS = {
+    _COMPLETIONS: ("choices", "error"),
+    "/messages": ("content", "error"),
+    ":generateContent": ("candidates", "promptFeedback", "error"),
+    "/converse": ("output",),
+}
+"""Ends of the addresses at which answers are given, and of what an answer has something."""
+
 _ENCODINGS = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 
@@ -42,10 +51,19 @@ class TooMuch(Exception):
     """A provider sent a longer response than is read."""
 
 
+class Unreadable(Exception):
+    """A provider sent an answer that is none."""
+
+
+class NoKey(Exception):
+    """A request would have gone out without a key to a provider that wants one."""
+
+
 @dataclass
 class _Bounds:
     size: int
     seconds: float
+    wants_key: bool
     end: float | None = None
     """When the time is over; it begins with the first request."""
 
@@ -59,11 +77,12 @@ _bounds: ContextVar[_Bounds | None] = ContextVar("bounds of a request", default=
 
 
 @contextmanager
-def bounded(seconds: float) -> Iterator[None]:
+def bounded(seconds: float, *, wants_key: bool = False) -> Iterator[None]:
     """Guard the requests that litellm makes inside.
 
     Args:
         seconds: What they and the responses may take together.
+        wants_key: Whether none of them is to be sent without a key.
 
     Raises:
         SettingInvalid: MAX_RESPONSE_BYTES is no number.
@@ -71,48 +90,24 @@ def bounded(seconds: float) -> Iterator[None]:
     given = os.environ.get("MAX_RESPONSE_BYTES", str(LARGEST_RESPONSE))
     if not given.isdecimal() or not int(given):
         raise SettingInvalid(f"MAX_RESPONSE_BYTES is '{given}'; write a number of bytes, such as {LARGEST_RESPONSE}.")
-    token = _bounds.set(_Bounds(int(given), seconds))
+    token = _bounds.set(_Bounds(int(given), seconds, wants_key))
     try:
         yield
     finally:
         _bounds.reset(token)
 
 
-def guard_litellm() -> None:
-    """Have the HTTP clients that litellm makes, for whatever provider, read by way of this module.
+def guarded(send: Callable[[Any, httpx.Request], Awaitable[httpx.Response]]) -> Any:
+    """Return what an HTTP transport sends requests by, with all that this module promises."""
 
-    Nor may it look for secrets in megabytes: its regular expressions take half a minute, and stop all threads.
-    """
-    import httpx
-    from litellm.litellm_core_utils import secret_redaction
-    from litellm.llms.custom_httpx import http_handler
-    from litellm.llms.custom_httpx.aiohttp_transport import LiteLLMAiohttpTransport
-
-    class Guarded(httpx.AsyncHTTPTransport):
-        handle_async_request = _guarded(httpx.AsyncHTTPTransport.handle_async_request)
-
-    def create_httpx_transport() -> httpx.AsyncHTTPTransport:
-        verify, http2 = http_handler.get_ssl_configuration(), http_handler.http2_enabled()
-        return make() or Guarded(verify=verify, http2=http2)
-
-    over_aiohttp: Any = LiteLLMAiohttpTransport
-    handler: Any = http_handler
-    make = handler.AsyncHTTPHandler._create_httpx_transport
-    over_aiohttp.handle_async_request = _guarded(over_aiohttp.handle_async_request)
-    handler.AsyncHTTPTransport = Guarded
-    handler.AsyncHTTPHandler._create_httpx_transport = staticmethod(create_httpx_transport)
-    redaction: Any = secret_redaction
-    redact = redaction.python_redact_string
-    redaction.python_redact_string = lambda text: redact(clip(text, SHORT_ERROR))
-
-
-def _guarded(send: Callable[[Any, httpx.Request], Awaitable[httpx.Response]]) -> Any:
     async def handle_async_request(transport: Any, request: httpx.Request) -> httpx.Response:
         import httpx
 
         bounds = _bounds.get()
         if bounds is None:  # litellm is used by somebody else
             return await send(transport, request)
+        if bounds.wants_key and "authorization" not in request.headers:
+            raise NoKey("none is set")
         request.headers["Accept-Encoding"] = "gzip, deflate"
         try:
             async with asyncio.timeout_at(bounds.until()):
@@ -123,6 +118,9 @@ def _guarded(send: Callable[[Any, httpx.Request], Awaitable[httpx.Response]]) ->
                     await response.aclose()
         except TimeoutError:
             raise httpx.ReadTimeout("Request timed out.", request=request) from None
+        except (httpx.ConnectError, httpx.RemoteProtocolError) as error:
+            # litellm would send it once more, though it may have arrived.
+            raise httpx.NetworkError(str(error), request=request) from error
         return _as_read(request, response, body)
 
     return handle_async_request
@@ -174,12 +172,12 @@ def _as_read(request: httpx.Request, response: httpx.Response, body: bytes) -> h
     status, headers = response.status_code, response.headers.copy()
     for name in ("content-encoding", "content-length", "transfer-encoding"):
         headers.pop(name, None)
-    completion = _completion_in(request, body) if response.is_success else None
-    if completion is not None:
-        if failure := failure_in(completion):
+    answer = _answer_in(request, body) if response.is_success else None
+    if answer is not None and request.url.path.endswith(_COMPLETIONS):
+        if failure := failure_in(answer):
             status, message = failure
             body = json.dumps({"error": {"message": message[:LARGEST_ERROR], "code": status}}).encode()
-        elif (made := regular(completion)) != completion:
+        elif (made := regular(answer)) != answer:
             body = json.dumps(made).encode()
     if not response.is_success and len(body) > SHORT_ERROR:
         body = _short_error(body)
@@ -197,11 +195,19 @@ def _short_error(body: bytes) -> bytes:
     return json.dumps({"error": told}).encode()
 
 
-def _completion_in(request: httpx.Request, body: bytes) -> dict[str, Any] | None:
-    if not request.url.path.endswith("/chat/completions"):
+def _answer_in(request: httpx.Request, body: bytes) -> dict[str, Any] | None:
+    """Return what a provider answered; None for what is none of the known forms of an answer."""
+    form = next((form for form in _FORMS if request.url.path.endswith(form)), None)
+    if form is None:
         return None
     try:
         found = json.loads(body)
-    except (ValueError, RecursionError):  # litellm says what is wrong with it
-        return None
-    return found if isinstance(found, dict) and ("choices" in found or "error" in found) else None
+    except ValueError as error:
+        raise Unreadable(str(error)) from None
+    except RecursionError:
+        raise Unreadable("it is nested too deeply") from None
+    if not isinstance(found, dict):
+        raise Unreadable("Empty or invalid response: it is no JSON object")
+    if all(found.get(key) is None for key in _FORMS[form]):
+        raise Unreadable(f"Empty or invalid response: it has no '{_FORMS[form][0]}'")
+    return found

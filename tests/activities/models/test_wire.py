@@ -13,7 +13,7 @@ from activities import Agent, prompt, tool
 from activities.errors import AgentError, ModelRefused, ModelUnavailable, SettingInvalid
 from activities.models.model import ModelRequest, complete
 from tests.hostile import ANSWER, MEGABYTE, SCENES, bomb, noise, packed, says
-from tests.provider import Cut, Drip, Fault, Garbage, Provider, Raw, Reply, Slow, Text, ToolCall, Tools
+from tests.provider import Cut, Drip, Fault, Garbage, HangUp, Provider, Raw, Reply, Slow, Text, ToolCall, Tools
 
 HELLO = [{"role": "user", "content": "hello"}]
 PROVIDERS = ("openai/any", "mistral/any", "groq/any", "hosted_vllm/any", "deepseek/any", "anthropic/any", "gemini/any")
@@ -140,6 +140,46 @@ async def test_a_later_request_is_not_harmed_by_what_an_earlier_one_was_answered
         with pytest.raises(AgentError):
             await asked(provider, timeout=1)
         assert (await asked(provider)).message["content"] == "fine"
+
+
+@pytest.mark.parametrize("model", PROVIDERS)
+@pytest.mark.parametrize(
+    "body",
+    ["{not json", "", "<html>", "null", "[]", "5", "{}", '{"choices": null}', '{"id": "x"}', "[" * 3_000],
+    ids=["cut", "nothing", "page", "null", "list", "number", "empty", "no choices", "something else", "deep"],
+)
+async def test_an_answer_that_is_none_may_pass_with_any_provider(model: str, body: str) -> None:
+    expected = pytest.raises(ModelUnavailable, match=f"^{model} gave no answer that can be read: ")
+    with Provider(lambda _: Garbage(body), anywhere=True) as provider, expected as caught:
+        await asked(provider, model)
+
+    assert not caught.value.outage
+    assert len(provider.requests) == 1
+
+
+@pytest.mark.parametrize("model", PROVIDERS)
+@pytest.mark.parametrize(
+    "reply", [HangUp(), HangUp(rudely=True), Cut()], ids=["hangs up", "resets the connection", "breaks off"]
+)
+async def test_a_request_that_may_have_arrived_is_not_sent_once_more(model: str, reply: Reply) -> None:
+    with Provider(lambda _: reply, anywhere=True) as provider, pytest.raises(ModelUnavailable):
+        await asked(provider, model)
+
+    assert len(provider.requests) == 1
+
+
+@pytest.mark.parametrize("model", PROVIDERS)
+async def test_a_time_that_is_over_is_told_in_the_same_words(model: str) -> None:
+    expected = pytest.raises(ModelUnavailable, match=rf"^{model} did not answer in time: Request timed out\. This may")
+    with Provider(lambda _: Slow(20, Text("late")), anywhere=True) as provider, expected:
+        await asked(provider, model, timeout=0.2)
+
+
+@pytest.mark.parametrize("model", PROVIDERS)
+async def test_what_a_provider_says_of_a_failure_is_told_without_what_is_around_it(model: str) -> None:
+    expected = pytest.raises(ModelUnavailable, match=rf"^{model} could not answer \(HTTP 500\): Overloaded\. This may")
+    with Provider(lambda _: Fault(500, "Overloaded"), anywhere=True) as provider, expected:
+        await asked(provider, model)
 
 
 # What goes back

@@ -1,0 +1,123 @@
+"""What is relied on of litellm's insides: each of these fails when a release changes it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import litellm
+import pytest
+
+from activities.errors import ModelRefused
+from activities.models.model import ModelRequest, complete
+from tests.provider import Provider, Request, Text
+
+LONG_WAY = "EXPERIMENTAL_OPENAI_BASE_LLM_HTTP_HANDLER"
+CALL = {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+MESSAGES: list[dict[str, Any]] = [
+    {"role": "system", "content": "You are."},
+    {"role": "user", "content": "hello"},
+    {"role": "assistant", "content": None, "tool_calls": [CALL], "reasoning_content": "Hm."},
+    {"role": "tool", "tool_call_id": "1", "content": "text"},
+]
+TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}]
+SHAPE = {"type": "json_schema", "json_schema": {"name": "v", "schema": {"type": "object"}, "strict": True}}
+
+
+async def sent(provider: Provider, model: str, parameters: dict[str, Any]) -> Request:
+    """Return the request that is made of everything that a question may hold."""
+    provider.enqueue(Text("hi"))
+    here = {"api_base": provider.url, **parameters}
+    await complete(ModelRequest(model, MESSAGES, tools=TOOLS, response_format=SHAPE, parameters=here))
+    return provider.requests[-1]
+
+
+@pytest.mark.parametrize("model", ["openai/any", "deepinfra/any", "cerebras/any", "nvidia_nim/any", "lm_studio/any"])
+async def test_no_request_goes_through_the_openai_sdk(provider: Provider, model: str) -> None:
+    request = await sent(provider, model, {"api_key": "any"})
+
+    assert request.headers["user-agent"].startswith("litellm/")
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters"),
+    [
+        ("openai/gpt-4o-mini", {"temperature": 0.5, "max_tokens": 100}),
+        ("openai/any", {"top_k": 5, "chat_template_kwargs": {"a": 1}}),
+        ("openai/any", {"extra_headers": {"X-A": "b"}, "extra_body": {"min_p": 0.1}, "seed": 3}),
+        ("openai/o3-mini", {"max_tokens": 100, "reasoning_effort": "low"}),
+        ("openai/gpt-5", {"max_tokens": 100}),
+        ("gpt-4o", {"parallel_tool_calls": False, "tool_choice": "auto", "user": "me"}),
+        ("openai/any", {"organization": "org-1", "headers": {"X-H": "1"}}),
+        ("deepinfra/any", {"api_key": "any"}),
+    ],
+)
+@pytest.mark.parametrize("environment", [{}, {"OPENAI_ORG_ID": "org-2", "OPENAI_PROJECT_ID": "proj"}])
+async def test_what_is_sent_is_the_same_as_by_the_openai_sdk(
+    provider: Provider,
+    monkeypatch: pytest.MonkeyPatch,
+    model: str,
+    parameters: dict[str, Any],
+    environment: dict[str, str],
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    short = await sent(provider, model, parameters)
+    monkeypatch.setenv(LONG_WAY, "False")
+    long = await sent(provider, model, parameters)
+
+    assert long.headers["user-agent"].startswith("AsyncOpenAI")
+    assert short.body == long.body
+    if model != "deepinfra/any":  # to whom the SDK tells the user's organization at OpenAI
+        assert meant(short) == meant(long)
+
+
+def meant(request: Request) -> dict[str, str]:
+    """Return the headers that tell a provider something of what is asked."""
+    of_the_client = ("accept", "user-agent", "x-stainless", "content-length")
+    return {name: value for name, value in request.headers.items() if not name.startswith(of_the_client)}
+
+
+@pytest.mark.parametrize("parameters", [{}, {"api_key": ""}])
+async def test_nothing_is_sent_to_openai_without_a_key(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch, parameters: dict[str, Any]
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(ModelRefused, match=r"^openai/any has no API key: .* Set OPENAI_API_KEY for the worker\.$"):
+        await sent(provider, "openai/any", parameters)
+
+    assert not provider.requests
+
+
+async def test_a_server_of_ones_own_that_wants_no_key_gets_none(provider: Provider) -> None:
+    request = await sent(provider, "hosted_vllm/any", {})
+
+    assert "any" not in request.headers.get("authorization", "")
+
+
+async def test_callbacks_of_litellm_are_told_of_each_answer_if_there_are_any(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    class Told(litellm.integrations.custom_logger.CustomLogger):
+        async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+            loop.call_soon_threadsafe(told.set)
+
+    monkeypatch.setattr(litellm, "callbacks", [Told()])
+
+    await sent(provider, "openai/any", {})
+
+    async with asyncio.timeout(5):
+        await told.wait()
+
+
+async def test_a_long_conversation_is_sent_as_it_is(provider: Provider) -> None:
+    provider.enqueue(Text("hi"))
+    messages = [{"role": "user", "content": f"{number}"} for number in range(300)]
+
+    await complete(ModelRequest("openai/any", messages))
+
+    assert provider.requests[0].messages == json.loads(json.dumps(messages))
