@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
@@ -23,6 +23,7 @@ from temporalio.common import RetryPolicy
 from activities.contract.names import BREATHE_ACTIVITY
 from workflows.engine.packing import pack, unpack
 from workflows.engine.scope import in_the_program
+from workflows.sdk import StartTimer, raise_if_evicted, take_timers, until_all_wait
 
 BREATH_EVERY = 200
 """Happenings that are told in one go: a worker ends a workflow task in which the program computes for two seconds."""
@@ -136,7 +137,7 @@ class Journal:
             except asyncio.CancelledError:
                 if told.done() and not told.cancelled():
                     return told.result()
-                workflow.random()  # it raises if the run is evicted: that cancels too, and must not be waited out
+                raise_if_evicted()  # else it can't be waited for how the step ends
                 if doing:
                     doing.cancel()
 
@@ -144,8 +145,7 @@ class Journal:
         """Tell the program what happens, until it takes another path than before."""
         told = 0
         while self.difference is None:
-            # The loop looks at conditions when all tasks wait.
-            await workflow.wait_condition(self._has_something_to_tell)
+            await until_all_wait(self._has_something_to_tell)
             if self._past:
                 told += 1
                 if told % BREATH_EVERY == 0:
@@ -173,23 +173,20 @@ class Journal:
 
     def keep_timers(self) -> None:
         """Make what the program sleeps, and its timeouts, happenings like others."""
-        loop: Any = asyncio.get_running_loop()
-        set_timer = loop._timer_impl  # through which all of them go, asyncio's and the SDK's
+        take_timers(self._take_timer)
 
-        def timer(delay: float, options: Any, callback: Callable[..., Any], *args: Any, context: Any = None) -> Any:
-            if not in_the_program():
-                return set_timer(delay, options, callback, *args, context=context)
-            self._timers_made += 1
-            made = _Timer(f"timer {self._timers_made}", self._now + delay, callback, args, loop, context)
-            made.forget = functools.partial(self._timers.pop, made.id, None)
-            ring = functools.partial(self._present.append, (Step(made.id, "a timer"), Outcome("")))
-            made.set = lambda delay: set_timer(delay, options, ring)
-            self._timers[made.id] = made
-            if not self.is_telling_the_past:
-                made.start(delay)
-            return made
-
-        loop._timer_impl = timer
+    def _take_timer(self, delay: float, ring: Callable[[], object], start: StartTimer) -> _Timer | None:
+        if not in_the_program():
+            return None
+        self._timers_made += 1
+        made = _Timer(f"timer {self._timers_made}", self._now + delay, ring)
+        made.forget = functools.partial(self._timers.pop, made.id, None)
+        rings = functools.partial(self._present.append, (Step(made.id, "a timer"), Outcome("")))
+        made.set = lambda delay: start(delay, rings)
+        self._timers[made.id] = made
+        if not self.is_telling_the_past:
+            made.start(delay)
+        return made
 
     async def _do(self, step: Step, work: Callable[[], Awaitable[Outcome]]) -> None:
         if self.is_telling_the_past:
@@ -198,7 +195,7 @@ class Journal:
         try:
             outcome = await work()
         except asyncio.CancelledError:
-            workflow.random()  # as above
+            raise_if_evicted()
             outcome = Outcome()
         except Exception as error:
             outcome = Outcome(error=(type(error).__name__, str(error)), cause=error)
@@ -254,20 +251,16 @@ class _Timer(asyncio.Handle):
     set: Callable[[float], asyncio.TimerHandle]
     forget: Callable[[], object]
 
-    def __init__(self, id: str, due: float, callback: Callable[..., Any], args: Any, loop: Any, context: Any) -> None:
-        super().__init__(callback, args, loop, context)
+    def __init__(self, id: str, due: float, ring: Callable[[], object]) -> None:
+        super().__init__(ring, (), asyncio.get_running_loop())
         self.id = id
         self.due = due
-        self._happen = functools.partial(loop.call_soon, callback, *args, context=context or contextvars.copy_context())
+        self.happen = ring
         self._real: asyncio.TimerHandle | None = None
 
     def start(self, delay: float) -> None:
         """Have the server keep it."""
         self._real = self.set(delay)
-
-    def happen(self) -> None:
-        """Do what it is for."""
-        self._happen()
 
     def cancel(self) -> None:
         """Never happen."""

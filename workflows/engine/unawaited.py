@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from activities.border.author import Line
 from workflows.errors import NotAwaited
+from workflows.sdk import watch_tasks
 
 
 class Made(Protocol):
@@ -75,19 +76,15 @@ class Unawaited:
             self._begun.update((id(one.begun), one) for one in made if one.begun is not awaited[0])
 
     def watch_tasks(self) -> None:
-        """Take notice of what is given to tasks of the running loop."""
-        loop: Any = asyncio.get_running_loop()
-        create_task = loop.create_task
+        """Take notice of what is given to tasks of the run."""
+        watch_tasks(self._is_given)
 
-        def create(work: Any, *args: Any, **kwargs: Any) -> Any:
-            if self._begun:
-                self.is_awaited(work)
-                frame = getattr(work, "cr_frame", None) or getattr(work, "gi_frame", None)
-                for given in frame.f_locals.values() if frame is not None else ():
-                    self.is_awaited(given)
-            return create_task(work, *args, **kwargs)
-
-        loop.create_task = create
+    def _is_given(self, work: Any) -> None:
+        if self._begun:
+            self.is_awaited(work)
+            frame = getattr(work, "cr_frame", None) or getattr(work, "gi_frame", None)
+            for given in frame.f_locals.values() if frame is not None else ():
+                self.is_awaited(given)
 
     def check(self) -> None:
         """Complain of what was never awaited, now that the program has come to its end.
