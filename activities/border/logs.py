@@ -11,6 +11,7 @@ from temporalio import workflow
 from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 
 from activities.border.context import current_call
+from activities.border.sdk import quieten_the_sdk
 from activities.border.washing import name_of, said
 
 LONGEST_MESSAGE = 30_000
@@ -24,9 +25,7 @@ def set_up_logs(*, as_json: bool = False, level: str = "INFO") -> None:
     handler.addFilter(_in_safe_words)
     handler.setFormatter(_JsonFormatter() if as_json else _TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # Failures are told by the activity itself, in a sentence; the SDK would add a page to each.
-    logging.getLogger("temporalio.activity").setLevel(logging.ERROR)
-    logging.getLogger("temporalio.worker").setLevel(logging.WARNING)
+    quieten_the_sdk()
     workflow.logger.workflow_info_on_message = False  # each line begins with it
     for noisy in ("httpx", "httpcore", "LiteLLM", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

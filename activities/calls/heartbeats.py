@@ -22,10 +22,10 @@ from typing import Any
 
 from temporalio import activity
 from temporalio.api.common.v1 import Payload
-from temporalio.bridge.proto import ActivityHeartbeat
 from temporalio.converter import ActivitySerializationContext
 
 from activities.border.context import CallContext, answering
+from activities.border.sdk import heartbeat_sender
 from activities.contract.limits import HEARTBEAT_TIMEOUT_S
 from activities.errors import place_in
 
@@ -71,7 +71,7 @@ class Heartbeats:
         self.sending = False
         self.call: CallContext | None = None
         self.loop, self.loop_thread, self.task = _where_it_runs()
-        self._send = _sender()
+        self._send = heartbeat_sender()
         self.client, self._info = activity.client(), info
         self._news: Callable[[], Any] | None = details
         self._details: Sequence[Payload] = ()
@@ -147,22 +147,6 @@ class Heartbeats:
 
 def _where_it_runs() -> tuple[asyncio.AbstractEventLoop, int, asyncio.Task[Any] | None]:
     return asyncio.get_running_loop(), threading.get_ident(), asyncio.current_task()
-
-
-def _sender() -> Callable[[Sequence[Payload]], None]:
-    """Return what sends details for the current activity from any thread.
-
-    The SDK's own way schedules a coroutine on the loop, which does not come to it while the loop is held. Under it is
-    a plain call into its core, which any thread may make. This is the only place that knows of it.
-    """
-    told_by = activity._Context.current().heartbeat
-    worker = told_by.__self__._worker  # type: ignore[union-attr]
-    token = activity.info().task_token
-
-    def send(details: Sequence[Payload]) -> None:
-        worker._bridge_worker().record_activity_heartbeat(ActivityHeartbeat(task_token=token, details=details))
-
-    return send
 
 
 @dataclass

@@ -11,11 +11,10 @@ import threading
 import time
 from typing import Any
 
-from temporalio.converter import StorageDriverStoreContext
 from temporalio.worker import UnsandboxedWorkflowRunner, WorkflowInstance, WorkflowInstanceDetails
-from temporalio.workflow import Info
 
 from activities.contract.names import CONVERSATION
+from workflows.serving.sdk import Around, asks, brings_only
 
 HELD_S = 0.8
 """Seconds for which a task is held. The SDK takes a task of two seconds for one that hangs."""
@@ -48,9 +47,9 @@ class Batching(UnsandboxedWorkflowRunner):
 
     def before(self, act: Any) -> None:
         """Hold a task, or not."""
-        if any(job.HasField("query_workflow") for job in act.jobs):
+        if asks(act):
             self._asked_at = time.monotonic()
-        if not _brings_only_commits(act) or time.monotonic() - self._asked_at < ASKED_LATELY_S:
+        if not brings_only(act, "commit") or time.monotonic() - self._asked_at < ASKED_LATELY_S:
             return
         if self._places.acquire(blocking=False):
             try:
@@ -59,34 +58,12 @@ class Batching(UnsandboxedWorkflowRunner):
                 self._places.release()
 
 
-class _Held(WorkflowInstance):
+class _Held(Around):
     def __init__(self, inside: WorkflowInstance, batching: Batching) -> None:
-        self._inside = inside
+        super().__init__(inside)
         self._batching = batching
 
     def activate(self, act: Any) -> Any:
         """Go on."""
         self._batching.before(act)
-        return self._inside.activate(act)
-
-    def get_serialization_context(self, command_info: Any) -> Any:
-        """Return to what a payload belongs."""
-        return self._inside.get_serialization_context(command_info)
-
-    def get_external_store_context(self, command_info: Any) -> StorageDriverStoreContext:
-        """Return the same, for what would store it elsewhere."""
-        return self._inside.get_external_store_context(command_info)
-
-    def get_info(self) -> Info:
-        """Return what is known of the workflow."""
-        return self._inside.get_info()
-
-    def get_thread_id(self) -> int | None:
-        """Return the thread in which it goes on."""
-        return self._inside.get_thread_id()
-
-
-def _brings_only_commits(act: Any) -> bool:
-    if act.is_replaying or not act.jobs:
-        return False
-    return all(job.HasField("signal_workflow") and job.signal_workflow.signal_name == "commit" for job in act.jobs)
+        return super().activate(act)

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from temporalio import workflow
-from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.worker import (
     HandleQueryInput,
     Interceptor,
@@ -21,6 +20,7 @@ from temporalio.worker import (
 from workflows.engine.run import Run
 from workflows.people.question import Question
 from workflows.people.question import in_markdown as questions_in_markdown
+from workflows.serving.sdk import is_for_details
 from workflows.shown.progress import Progress, RoleProgress, ScatterProgress, counted, used_in_words
 
 _BAR_LENGTH = 10
@@ -40,7 +40,7 @@ class _Metadata(WorkflowInboundInterceptor):
     async def handle_query(self, input: HandleQueryInput) -> Any:
         answer = await super().handle_query(input)
         run = workflow.instance()
-        if isinstance(answer, WorkflowMetadata) and isinstance(run, Run):
+        if isinstance(run, Run) and is_for_details(answer):
             answer.current_details = in_markdown(run.progress(), run.people.questions)
         return answer
 

@@ -31,6 +31,7 @@ from temporalio.worker import (
 from activities.contract.names import SHARD
 from activities.contract.text import clip, explain
 from workflows.errors import ChoreographyError, ProgramChanged, tell
+from workflows.serving.sdk import signals_of
 
 FAILS_A_WORKFLOW = (TypeError, ValidationError)
 """What an initializer raises that gets other inputs than it takes; a worker has to be told that it ends a workflow."""
@@ -98,13 +99,8 @@ class _Guard(WorkflowInboundInterceptor):
 
 
 def _drop_unknown(name: str, args: Sequence[RawValue]) -> None:
-    _drop(name, f"there is no such signal here; there are: {', '.join(_known_signals()) or 'none'}")
-
-
-def _known_signals() -> list[str]:
-    members = inspect.getmembers(type(workflow.instance()), inspect.isfunction)
-    definitions = [getattr(member, "__temporal_signal_definition", None) for _, member in members]
-    return [definition.name for definition in definitions if definition is not None and definition.name]
+    known = signals_of(type(workflow.instance()))
+    _drop(name, f"there is no such signal here; there are: {', '.join(known) or 'none'}")
 
 
 def _drop(signal: str, why: str) -> None:

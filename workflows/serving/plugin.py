@@ -19,6 +19,7 @@ from activities.housekeeping.attributes import known_attributes
 from activities.housekeeping.pages import PagesCodec
 from workflows.serving.loading import Loading
 from workflows.serving.running import Running
+from workflows.serving.sdk import end_before_it_begins
 from workflows.serving.workers import Settings, client_of_workers, converter_for, replayed, workers
 
 
@@ -81,7 +82,7 @@ class ChoreographyPlugin(SimplePlugin):
         try:
             running = await beside.enter(worker.client)
         except BaseException:
-            await _end_before_it_begins(worker, next)
+            await end_before_it_begins(worker, next)
             raise
         watching = asyncio.create_task(_end_with(running, worker))
         try:
@@ -126,11 +127,3 @@ class _Beside:
 async def _end_with(running: Running, worker: Worker) -> None:
     await asyncio.wait(running.tasks, return_when=asyncio.FIRST_COMPLETED)
     await worker.shutdown()
-
-
-async def _end_before_it_begins(worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:
-    """Begin and end a worker: whoever has started it with `async with` would wait for its end for ever."""
-    ending = asyncio.create_task(worker.shutdown())
-    await asyncio.sleep(0)
-    await next(worker)
-    await ending

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import difflib
 import logging
-import re
 from collections import OrderedDict
 
 from activities.contract.names import CONVERSATION, JOURNAL, SHARD
-
-_UNKNOWN = re.compile(r"Workflow class (.*) is not registered on this worker, available workflows: (.*)", re.DOTALL)
+from workflows.serving.sdk import filter_failed_tasks, unknown_type
 
 _RUNS_REMEMBERED = 1_000
 
@@ -23,10 +21,10 @@ def unknown_choreography(failure: str) -> str:
     Args:
         failure: What the failed workflow task says.
     """
-    match = _UNKNOWN.match(failure)
-    if match is None:
+    found = unknown_type(failure)
+    if found is None:
         return ""
-    asked, known = match[1], match[2].split(", ")
+    asked, known = found
     offered = [name for name in known if not name.startswith((CONVERSATION, JOURNAL, SHARD))]
     meant = difflib.get_close_matches(asked, offered, n=1)
     return (
@@ -61,4 +59,4 @@ _SAYS_IT_ONCE = _SaysItOnce()
 
 def say_unknown_types_once() -> None:
     """Have this process's workers tell of a run of an unknown type once, in words."""
-    logging.getLogger("temporalio.worker._workflow").addFilter(_SAYS_IT_ONCE)
+    filter_failed_tasks(_SAYS_IT_ONCE)

@@ -40,6 +40,7 @@ from workflows.serving.discovery import Offer, discover, own_modules
 from workflows.serving.outside import FAILS_A_WORKFLOW, Guarded
 from workflows.serving.queue_watch import QueueWatch
 from workflows.serving.sandbox import sandbox
+from workflows.serving.sdk import error_at_import, innermost_message
 from workflows.serving.unknown import say_unknown_types_once
 
 DEFAULT_CONCURRENCY = 100
@@ -132,7 +133,7 @@ async def connect(address: str | None = None) -> Client:
         raise SettingsInvalid(f"The Temporal server at {address} refuses: {error.message}") from error
     except RuntimeError as error:
         raise SettingsInvalid(
-            f"No Temporal server answers at {address}: {_cause_of(error)}. "
+            f"No Temporal server answers at {address}: {innermost_message(error)}. "
             "Start one with 'python worker.py dev', or set TEMPORAL_ADDRESS."
         ) from error
     return client
@@ -188,12 +189,6 @@ def converter_for(given: DataConverter, pages: PagesCodec) -> DataConverter:
         payload_codec=Codecs(pages, *others) if others else pages,
         external_storage=given.external_storage,
     )
-
-
-def _cause_of(error: RuntimeError) -> str:
-    """Return what the SDK's core tells at the innermost place of its nested errors."""
-    told: list[str] = re.findall(r'(?:message|error): "([^"]+)"', str(error))
-    return told[-1] if told else str(error).splitlines()[0]
 
 
 def workers(client: Client, settings: Settings, known: Sequence[str] = ()) -> list[Worker]:
@@ -279,10 +274,10 @@ def _choreography_worker(client: Client, settings: Settings, known: Sequence[str
             graceful_shutdown_timeout=timedelta(seconds=settings.grace),
         )
     except RuntimeError as error:
-        if error.__cause__ is None:
+        if (raised := error_at_import(error)) is None:
             raise
         # Its module did at import what no choreography may.
-        raise SettingsInvalid(f"{error}: {tell(error.__cause__)}") from error
+        raise SettingsInvalid(f"{error}: {tell(raised)}") from error
 
 
 def _discover(modules: Sequence[str]) -> Offer:

@@ -8,7 +8,6 @@ import time
 import zlib
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 from temporalio.client import WorkflowHandle
@@ -223,16 +222,3 @@ async def test_news_is_on_the_server_at_once(runs: Runs, provider: Provider) -> 
         (call,) = (await run.describe()).raw_description.pending_activities
         assert b"hold_while_asked" in call.heartbeat_details.payloads[0].data
         assert await run.result() == "done"
-
-
-def test_the_sdk_has_what_heartbeats_from_a_thread_need() -> None:
-    """If this fails, the SDK has changed: mend `_sender` in activities/calls/heartbeats.py."""
-    from temporalio.bridge.worker import Worker as Bridge
-    from temporalio.worker._activity import _ActivityOutboundImpl, _ActivityWorker
-
-    assert not asyncio.iscoroutinefunction(Bridge.record_activity_heartbeat)
-    worker = object.__new__(_ActivityWorker)
-    worker._bridge_worker = lambda: object.__new__(Bridge)
-    outbound = _ActivityOutboundImpl(worker, None)  # type: ignore[arg-type]
-    told_by: Any = outbound.heartbeat
-    assert isinstance(told_by.__self__._worker._bridge_worker(), Bridge)
