@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from activities.border.author import Line
+from workflows.engine.sdk import watch_tasks
 from workflows.errors import NotAwaited
-from workflows.sdk import watch_tasks
 
 
 class Made(Protocol):

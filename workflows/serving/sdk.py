@@ -1,6 +1,6 @@
 """What workers of choreographies rely on that Temporal's SDK does not promise: each such thing stands here, once.
 
-`tests/workflows/serving/test_sdk.py` has a test for each. What runs rely on themselves is in `workflows/sdk.py`.
+`tests/workflows/serving/test_sdk.py` has a test for each. What runs rely on themselves is in `workflows/engine/sdk.py`.
 """
 
 from __future__ import annotations

@@ -17,7 +17,15 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.worker import Worker
 
 from tests.workflows.histories import count
-from workflows.sdk import STOPPED, StartTimer, raise_if_evicted, take_timers, until_all_wait, watch_tasks, workflow_task
+from workflows.engine.sdk import (
+    STOPPED,
+    StartTimer,
+    raise_if_evicted,
+    take_timers,
+    until_all_wait,
+    watch_tasks,
+    workflow_task,
+)
 
 TIMERS = EventType.EVENT_TYPE_TIMER_STARTED
 

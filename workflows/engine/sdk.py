@@ -1,7 +1,7 @@
 """What runs rely on that Temporal's SDK does not promise: each such thing stands here, once.
 
-`tests/workflows/test_sdk.py` has a test for each, which fails where another version of the SDK does otherwise. What
-workers rely on beside is in `serving/sdk.py`; the words of a run that can't be replayed are read in `shown/changed.py`.
+`tests/workflows/engine/test_sdk.py` has a test for each, which fails where another version of the SDK does otherwise.
+What workers rely on is in `serving/sdk.py`; the words of a run that can't be replayed are read in `shown/changed.py`.
 """
 
 from __future__ import annotations
