@@ -22,8 +22,8 @@ from temporalio.common import RetryPolicy
 
 from activities.contract.names import BREATHE_ACTIVITY
 from workflows.engine.packing import pack, unpack
-from workflows.engine.scope import in_the_program
 from workflows.engine.sdk import StartTimer, raise_if_evicted, take_timers, until_all_wait
+from workflows.tree.current import in_the_program
 
 BREATH_EVERY = 200
 """Happenings that are told in one go: a worker ends a workflow task in which the program computes for two seconds."""

@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Hashable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from workflows.engine.scope import Claim, Scope
 from workflows.errors import ClaimCycle, UnknownInstance
+from workflows.tree.scope import CallScope, Claim, PhaseScope, ScatterScope, Scope
 
 
 @dataclass(eq=False)
@@ -178,14 +178,14 @@ def _able_to_go_on(claimer: Scope) -> set[Scope]:
 
 
 def _depends_on(scope: Scope) -> Iterator[Scope]:
-    yield from scope.children
+    yield from scope.waited_for()
     for waiter in _waits_of(scope):
         yield from waiter.holders()
 
 
 def _can_go_on(scope: Scope, able: set[Scope]) -> bool:
     return all(any(holder in able for holder in waiter.holders()) for waiter in _waits_of(scope)) and all(
-        inner in able for inner in scope.children
+        inner in able for inner in scope.waited_for()
     )
 
 
@@ -215,6 +215,6 @@ def _cycle(waiter: Waiter, able: set[Scope]) -> str:
 
 def _who(scope: Scope) -> str:
     known: Scope | None = scope
-    while known is not None and not known.title:
+    while known is not None and (not known.title or isinstance(known, (CallScope, PhaseScope, ScatterScope))):
         known = known.parent
     return f"the work on {known.title} (step {known.path})" if known else "the program"

@@ -29,16 +29,18 @@ from workflows.engine.model_waits import ModelWaits
 from workflows.engine.options import RunOptions
 from workflows.engine.packing import text_of
 from workflows.engine.pool import Pool
-from workflows.engine.scope import inside
 from workflows.engine.unawaited import Unawaited
 from workflows.errors import ForkRefused, InputInvalid, JournalFull, NoSuchPart, ProgramChanged
 from workflows.people.people import AsksPeople
-from workflows.shown.board import Board, Outcome, Report, Work
+from workflows.shown.board import Board, CloseStatus, Report
 from workflows.shown.changed import CHANGED, HOW_TO_GO_ON
 from workflows.shown.listing import Listed, Listing, Word
 from workflows.shown.progress import Progress, estimated_in_words, tokens_of
+from workflows.shown.reading import failed_items, is_under_way, progress, status
 from workflows.steering.budget import Purse
 from workflows.steering.steering import Steered
+from workflows.tree.current import inside
+from workflows.tree.scope import CallScope, Scope
 
 CALLS_IN_FLIGHT = 45
 """Calls that one workflow has in the queues at a time. A default server fails a workflow task during which more than
@@ -74,7 +76,7 @@ T = TypeVar("T")
 class InFlight:
     """A call that is under way; whoever makes it notes how it ends, if not well."""
 
-    outcome: Outcome = "done"
+    outcome: CloseStatus = "done"
     receipt: Receipt = field(default_factory=Receipt)
 
 
@@ -91,6 +93,8 @@ class Run(AsksPeople, Steered):
         """Why it can't begin with what it was given."""
         self.pools: list[Pool] = []
         self.board = Board()
+        self.main = Scope()
+        """The root of the tree that says what goes on."""
         self.listing = Listing(self._word, self._listed)
         self.unserved: frozenset[str] = frozenset()
         """Queues that nobody serves, as far as the worker knows: nothing that the run does depends on it."""
@@ -137,6 +141,8 @@ class Run(AsksPeople, Steered):
         if carried is not None:
             self._carried = carried
             self.board = Board(carried.accounts)
+            # The steps of a program that began afresh have names of their own.
+            self.main = Scope("" if carried.program == 1 else f"p{carried.program}")
             self.positions = carried.positions
             self.steering = carried.steering
             self.journal = Journal(carried.began, older + self._newer_pages)
@@ -144,11 +150,6 @@ class Run(AsksPeople, Steered):
         self.journal.keep_timers()
         self.unawaited.watch_tasks()
         return inputs
-
-    @property
-    def first_step(self) -> str:
-        """Where the program's steps are: those of a program that began afresh have names of their own."""
-        return "" if self._carried.program == 1 else f"p{self._carried.program}"
 
     async def perform(self, program: Coroutine[Any, Any, T], inputs: Sequence[Any]) -> T:
         """Run the program to its end; on the way, where it is time, continue as new.
@@ -301,11 +302,13 @@ class Run(AsksPeople, Steered):
         unserved = {queue: calls for queue, calls in queued.items() if calls and queue in self.unserved}
         waits = list(dict.fromkeys([*(nobody_serves(*one, team) for one in unserved.items()), *self.waits()]))
         moves = self._moves(self.board.calls_running - sum(unserved.values()))
-        told = self.board.progress(
-            workflow.info().workflow_type,
-            self.board.status(waits, paused=self.paused, stuck=not moves),
-            waits,
-            {pool.role: len(pool) for pool in self.pools},
+        told = progress(
+            self.main,
+            self.board,
+            choreography=workflow.info().workflow_type,
+            status=status(self.board, waits, paused=self.paused, stuck=not moves),
+            waits_for=waits,
+            instances={pool.role: len(pool) for pool in self.pools},
         )
         told.notes = [
             *self.worth_knowing(),
@@ -316,7 +319,7 @@ class Run(AsksPeople, Steered):
 
     def status(self) -> str:
         """Say in words how the run is."""
-        return self.board.status(self.waits(), paused=self.paused, stuck=not self._moves(self.board.calls_running))
+        return status(self.board, self.waits(), paused=self.paused, stuck=not self._moves(self.board.calls_running))
 
     def _word(self) -> Word:
         return cast("Word", self.status().partition(":")[0])
@@ -341,10 +344,10 @@ class Run(AsksPeople, Steered):
         try:
             yield
         except (Exception, asyncio.CancelledError) as error:
-            self.board.outcome = "cancelled" if is_cancelled_exception(error) else "failed"
+            self.board.ended = "cancelled" if is_cancelled_exception(error) else "failed"
             self.listing.tell()
             raise
-        self.board.outcome = "done"
+        self.board.ended = "done"
         self.listing.tell()
 
     def _listed(self) -> Listed:
@@ -355,7 +358,7 @@ class Run(AsksPeople, Steered):
             roles=[pool.role for pool in self.pools],
             cost_usd=usage.cost_usd,
             tokens=tokens_of(usage),
-            failed_items=self.board.failed_items,
+            failed_items=failed_items(self.main, self.board),
             tags=self.options.tags,
         )
 
@@ -370,32 +373,30 @@ class Run(AsksPeople, Steered):
         )
 
     @asynccontextmanager
-    async def calling(self, queue: str, work: Work) -> AsyncIterator[InFlight]:
+    async def calling(self, queue: str, scope: CallScope) -> AsyncIterator[InFlight]:
         """Be in flight: wait for a place among the run's calls, and be watched and shown while it lasts."""
         async with self._limits[queue], self._in_flight, self.busy():
             # In its place already: else a pause would come too late for those that wait for one.
-            await self.admit(work.method)
-            now = workflow.now()
-            number = self.board.call_begins(work, now)
+            await self.admit(scope.method)
+            self.board.call_begins(scope, workflow.now())
             self._queued[queue] += 1
             call = InFlight()
             try:
                 yield call
             except (Exception, asyncio.CancelledError) as error:  # a run that the collector closes can do nothing
                 call.outcome = "failed" if isinstance(error, Exception) else "cancelled"
-                self._end_call(queue, number, work, call)
+                self._end_call(queue, scope, call)
                 raise
-            self._end_call(queue, number, work, call)
+            self._end_call(queue, scope, call)
 
-    def _end_call(self, queue: str, number: int, work: Work, call: InFlight) -> None:
+    def _end_call(self, queue: str, scope: CallScope, call: InFlight) -> None:
         done, now = call.outcome == "done", workflow.now()
         if done:
             self._limits[queue].observe(call.receipt.waited_s, call.receipt.took_s, now.timestamp())
         self._queued[queue] -= 1
-        self._models.ends(work.step, answered=done)
-        self.board.call_ends(number, call.outcome)
-        self.board.used(work.role, call.receipt.usage)
-        self.settle(work.method, call.receipt.usage, well=done)
+        self._models.ends(scope.path, answered=done)
+        self.board.call_ends(scope, call.outcome, call.receipt.usage)
+        self.settle(scope.method, call.receipt.usage, well=done)
 
     @asynccontextmanager
     async def busy(self) -> AsyncIterator[None]:
@@ -412,7 +413,7 @@ class Run(AsksPeople, Steered):
     @workflow.signal(description="Calls wait for a model that is not to be had; without a text, that is over.")
     def waits_for_model(self, about: str = "", step: str = "", text: str = "") -> None:
         """Note what calls wait for."""
-        self._models.hears(about, step, text, under_way=self.board.is_under_way(step))
+        self._models.hears(about, step, text, under_way=is_under_way(self.main, step))
 
     @workflow.signal(description="Results of a shard that are too many to be kept until it ends.")
     def shard_results(self, step: str, packed: bytes) -> None:
@@ -426,12 +427,12 @@ class Run(AsksPeople, Steered):
     def shard_reports(self, step: str, shard: str, report: Report, purse: Purse) -> None:
         """Note how far a shard of a scatter is."""
         if shard in self.steering.purse.parts:  # else it has ended, and a late report came after its last one
-            self.board.hears(step, shard, report)
+            self.board.part_reports(step, shard, report)
             self.part_reports(shard, purse)
 
     def shard_ended(self, step: str, shard: str) -> bytes:
         """Return the results that a shard has sent, and forget what it reported."""
-        self.board.part_ends(step, shard)
+        self.board.part_ends(shard)
         self.end_part(shard)
         return b"".join(self._shard_results.pop(shard, ()))
 
@@ -461,8 +462,3 @@ def nobody_serves(queue: str, calls: int, team: str = "") -> str:
         f"nobody serves the task queue {queue}: {calls} calls wait in it. "
         f"Start a worker for it: python worker.py {option}--serve {queue.removeprefix(f'{team}.')}"
     )
-
-
-def current_board() -> Board:
-    """Return the board of the run whose code is executing; where there is none, as in a unit test, one for nobody."""
-    return Run.current().board if workflow.in_workflow() else Board()

@@ -16,7 +16,7 @@ from activities.contract.usage import Usage
 from workflows.engine.journal import Outcome
 from workflows.engine.request import Request, Service
 from workflows.engine.run import Run
-from workflows.shown.board import Work
+from workflows.tree.scope import CallScope
 
 WORKER_DEATHS = 20
 """Attempts that a call may lose to dying workers, beside its own retries: a call that kills its worker must end."""
@@ -29,7 +29,7 @@ async def send(
     run: Run,
     service: Service,
     request: Request,
-    instance: str,
+    scope: CallScope,
     resumption: Resumption | None = None,
 ) -> Outcome:
     """Have a worker do what is requested, as soon as the run has room for a call.
@@ -38,12 +38,12 @@ async def send(
         run: Whose call it is.
         service: What is to be done.
         request: On what.
-        instance: By whom.
+        scope: The call in the run's tree; it knows by whom.
         resumption: Where a call goes on that was put aside.
     """
-    work = Work(request.step, service.role, instance, service.name, request.label)
+    instance = scope.instance
     conversation = service.conversation(instance) or ""
-    async with run.calling(service.queue, work) as call:
+    async with run.calling(service.queue, scope) as call:
         message = request.message(service, instance, run.positions.get(conversation, Position()), resumption)
         await run.room_for(len(message))
         try:

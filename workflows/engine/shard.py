@@ -25,6 +25,7 @@ from workflows.engine.sending import send
 from workflows.engine.together import together
 from workflows.steering.budget import Purse
 from workflows.steering.steering import Steering
+from workflows.tree.scope import CallScope
 
 RESULT_BYTES = 1_000_000
 """Bytes of results after which a shard sends them to its run, instead of keeping them until it ends."""
@@ -103,7 +104,9 @@ class Shard(Run):
         order = self._order
         for number, (service, *request) in todo:
             kind, asked = order.services[service], Request(*request)
-            outcome = await send(self, kind, asked, instance)
+            with CallScope(asked.step, asked.label, self.main, role=kind.role, method=kind.name) as scope:
+                scope.instance = instance
+                outcome = await send(self, kind, asked, scope)
             if outcome.data is None and outcome.error is None:
                 raise asyncio.CancelledError
             await self._keep([number, instance, outcome.data, outcome.error])

@@ -13,6 +13,7 @@ from workflows.engine.request import Request, Service
 from workflows.engine.run import Run
 from workflows.engine.sending import send
 from workflows.people.question import Inquiry
+from workflows.tree.scope import CallScope
 
 
 async def ask(run: Run, method: Method[..., Any], inquiry: Inquiry) -> Outcome:
@@ -25,17 +26,17 @@ async def ask(run: Run, method: Method[..., Any], inquiry: Inquiry) -> Outcome:
     return Outcome(enveloped(method.result_values.write(value)))
 
 
-async def send_until_done(run: Run, service: Service, request: Request, instance: str) -> Outcome:
+async def send_until_done(run: Run, service: Service, request: Request, scope: CallScope) -> Outcome:
     """Have a worker do what is requested; each time that it is put aside, have people decide, and another go on."""
 
     def inquire(wanted: WantedApproval) -> Inquiry:
-        return Inquiry.of_tool(wanted, service.name, step=request.step, instance=instance)
+        return Inquiry.of_tool(wanted, service.name, step=request.step, instance=scope.instance)
 
     aside = run.people.aside(request.step)  # by an earlier run
     try:
         while True:
             resumption = await run.people.decide(aside, inquire) if aside else None
-            outcome = await send(run, service, request, instance, resumption)
+            outcome = await send(run, service, request, scope, resumption)
             aside = run.people.put_aside(request.step, suspended_in(outcome.data))
             if aside is None:
                 return outcome

@@ -23,10 +23,11 @@ from workflows.engine.journal import Outcome, Step
 from workflows.engine.pool import Pool
 from workflows.engine.request import Request, Service
 from workflows.engine.run import Run
-from workflows.engine.scope import Scope, current_scope, numbering_scope
 from workflows.engine.waiting import ask, send_until_done
 from workflows.errors import CallFailed, ClaimEnded, TooLarge
 from workflows.people.question import Inquiry
+from workflows.tree.current import current_scope, numbering_scope
+from workflows.tree.scope import CallScope, Scope
 
 R = TypeVar("R")
 
@@ -134,15 +135,17 @@ class Call(Generic[R]):
 
     async def _make(self) -> R:
         run = Run.current()
-        with self._scope.child(self.step) as scope:
+        with CallScope(self.step, self._label, self._scope, role=self.pool.role, method=self.name) as scope:
             async with self.target.claimed(scope) as instance:
-                asks, work = self._work(run, instance)
+                scope.instance = instance
+                asks, work = self._work(run, scope)
                 step = Step(self.step, f"{self.name} by {instance} ({self._label})", asks)
                 outcome = await _not_resumed_after_cancel(lambda: run.journal.step(step, work))
                 return await self.result(outcome, instance)
 
-    def _work(self, run: Run, instance: str) -> tuple[str, Callable[[], Awaitable[Outcome]]]:
+    def _work(self, run: Run, scope: CallScope) -> tuple[str, Callable[[], Awaitable[Outcome]]]:
         """Return a digest of what is asked, and what asks it: a question to a person, or a message to a worker."""
+        instance = scope.instance
         request = self._request(instance)
         asked = request.id(self.name, instance)
         if issubclass(self.agent, Person):
@@ -150,7 +153,7 @@ class Call(Generic[R]):
             inquiry = Inquiry.of_call(asked, self.method, self.arguments, written, person=instance)
             return asked.digest, lambda: ask(run, self.method, inquiry)
         service = self.service(run)
-        return asked.digest, lambda: send_until_done(run, service, request, instance)
+        return asked.digest, lambda: send_until_done(run, service, request, scope)
 
     def service(self, run: Run) -> Service:
         """Return what this call has in common with others of the same method by the same role."""

@@ -31,10 +31,10 @@ from workflows.engine.continuation import Continuation
 from workflows.engine.options import MOST_INSTANCES, RunOptions
 from workflows.engine.pool import Pool
 from workflows.engine.run import Run
-from workflows.engine.scope import Scope, inside
 from workflows.errors import ChoreographyInvalid, ProgramChanged, tell
 from workflows.program.interface import Interface
 from workflows.program.role import Role, pool_of
+from workflows.tree.current import inside
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -193,7 +193,7 @@ async def _perform(run: Run, choreography: Choreography[Any, Any]) -> RawValue:
 
 
 async def _program(run: Run, choreography: Choreography[Any, R], arguments: dict[str, Any]) -> R:
-    with _failing_readably(choreography), inside(Scope(run.first_step)):
+    with _failing_readably(choreography), inside(run.main):
         return await choreography.function(**arguments)
 
 

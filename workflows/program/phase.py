@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from contextvars import ContextVar, Token
-from types import TracebackType
 from typing import Self
 
-from workflows.engine.run import current_board
 from workflows.errors import ChoreographyInvalid
-from workflows.shown.board import Board
-
-_path: ContextVar[tuple[str, ...]] = ContextVar("phases", default=())
+from workflows.tree.current import current_scope, enter_phase, leave_phase
+from workflows.tree.scope import PhaseScope
 
 
 class Phase:
@@ -19,21 +14,18 @@ class Phase:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._entered: list[tuple[Board, tuple[str, ...], Token[tuple[str, ...]]]] = []
+        self._entered: list[PhaseScope] = []
 
     def __enter__(self) -> Self:
-        path = (*_path.get(), self.name)
-        board = current_board()
-        self._entered.append((board, path, _path.set(path)))
-        board.phase_begins(path)
+        self._entered.append(enter_phase(self.name))
         return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        board, path, token = self._entered.pop()
-        board.phase_ends(path)
-        # A run that a worker has let go of may be closed by the garbage collector, in somebody else's context.
-        with suppress(ValueError):
-            _path.reset(token)
+    def __exit__(self, *_: object) -> None:
+        # Several items of a scatter may have entered the same phase.
+        here = current_scope()
+        phase = next((entered for entered in self._entered if entered is here), self._entered[-1])
+        self._entered.remove(phase)
+        leave_phase(phase)
 
 
 def phase(name: str) -> Phase:

@@ -15,14 +15,15 @@ from temporalio import workflow
 from activities.border.author import Line
 from activities.contract.text import clip
 from activities.errors import says_stop
-from workflows.engine.run import Run, current_board
-from workflows.engine.scope import Scope, inside, numbering_scope
+from workflows.engine.run import Run
 from workflows.engine.together import together
-from workflows.errors import BodyInvalid, ItemFailed
+from workflows.errors import BodyInvalid, ItemFailed, tell
 from workflows.program.call import label
 from workflows.program.items import listed
 from workflows.program.role import Role, held_instance, pool_of
 from workflows.program.sharding import Sharding
+from workflows.tree.current import inside, numbering_scope, run_time
+from workflows.tree.scope import ScatterScope, Scope
 
 A = TypeVar("A")
 K = TypeVar("K")
@@ -85,8 +86,7 @@ def scatter(
     given = listed(items)
 
     async def work() -> list[Any]:
-        scope = numbering_scope()
-        return await _Scatter(given, pool, body, on_error, scope, scope.next_step(), key).run()
+        return await _Scatter(given, pool, body, on_error, key).run()
 
     return _to_be_awaited(work, "the scatter")
 
@@ -123,8 +123,7 @@ def fan_out(
     given = [(listed(items, "fan_out"), pool, body) for items, pool, body in each]
 
     async def work() -> dict[Any, list[Any]] | list[list[Any]]:
-        scope = numbering_scope()
-        scatters = [_Scatter(items, pool, body, on_error, scope, scope.next_step()) for items, pool, body in given]
+        scatters = [_Scatter(items, pool, body, on_error) for items, pool, body in given]
         results = await together([group.run() for group in scatters])
         return results if names is None else dict(zip(names, results, strict=True))
 
@@ -155,8 +154,6 @@ class _Scatter:
         pool: Any,
         body: Callable[[Any, Any], Awaitable[Any]],
         on_error: OnError,
-        scope: Scope,
-        step: str,
         key: Callable[[Any], Hashable] | None = None,
     ) -> None:
         if on_error not in get_args(OnError):
@@ -165,43 +162,47 @@ class _Scatter:
         self.pool = pool
         self.body = body
         self.on_error = on_error
-        self.scope = scope
-        self.step = step
         self.key = key
         self.results: list[Any] = [None] * len(items)
-        self._shown = current_board().scatter(step, scope.title, _name_of(pool), len(items))
+        around = numbering_scope()
+        self.scope = ScatterScope(
+            around.next_step(), parent=around, since=run_time(), pool=_name_of(pool), total=len(items)
+        )
 
     async def run(self) -> list[Any]:
         todo: Sequence[int] = range(len(self.items))
-        with self.scope.child(self.step) as scope, self._shown:
+        with self.scope:
             if isinstance(self.pool, Role) and self.key is None:
-                sharding = Sharding(self.pool, self.items, self.body, self._shown)
-                if sharding.is_possible(scope):
-                    todo = await sharding.run(scope, self._failed, stop_at_error=self.on_error == "raise")
+                sharding = Sharding(self.pool, self.items, self.body, self.scope)
+                if sharding.is_possible():
+                    todo = await sharding.run(self._failed, stop_at_error=self.on_error == "raise")
                     self.results = sharding.results
             width = len(pool_of(self.pool)) if isinstance(self.pool, Role) else 1
             drawing = iter(todo)
-            await together([self._line(scope, drawing) for _ in range(min(width, len(todo)))])
+            await together([self._line(drawing) for _ in range(min(width, len(todo)))])
         return self.results
 
-    async def _line(self, scope: Scope, todo: Iterator[int]) -> None:
+    async def _line(self, todo: Iterator[int]) -> None:
         for index in todo:
             item = self.items[index]
             about = self.key(item) if self.key else None
-            with scope.child(f"{self.step}.{index + 1}", label(item)) as item_scope, inside(item_scope):
-                async with _claimed(self.pool, item_scope, about) as (worker, name):
-                    self.results[index] = await self._one(worker, name, index)
+            with self.scope.child(f"{self.scope.path}.{index + 1}", label(item)) as scope, inside(scope):
+                async with _claimed(self.pool, scope, about) as (worker, name):
+                    scope.since = run_time()
+                    self.results[index] = await self._one(worker, name, index, scope)
 
-    async def _one(self, worker: Any, name: str, index: int) -> Any:
+    async def _one(self, worker: Any, name: str, index: int, scope: Scope) -> Any:
         try:
-            with self._shown.item(index, label(self.items[index])):
-                return await self._begun(worker, index)
+            result = await self._begun(worker, index)
         except (Exception, SystemExit, KeyboardInterrupt, asyncio.CancelledError) as error:  # two would end the worker
             if says_stop(error):
                 raise
             if workflow.in_workflow():
-                Run.current().unawaited.fails_below(f"{self.step}.{index + 1}")
+                Run.current().unawaited.fails_below(scope.path)
+            self.scope.item_fails(scope.title, tell(error))
             return self._failed(index, name, error)
+        self.scope.done += 1
+        return result
 
     def _begun(self, worker: Any, index: int) -> Awaitable[Any]:
         made: Any = self.body(worker, self.items[index])

@@ -26,14 +26,13 @@ from workflows.engine.journal import Outcome, Step
 from workflows.engine.packing import pack, text_of, values_in
 from workflows.engine.request import Request, Service
 from workflows.engine.run import CALLS_IN_FLIGHT, Run
-from workflows.engine.scope import Scope, inside
 from workflows.engine.shard import ShardOrder
 from workflows.engine.together import together
 from workflows.errors import CallFailed
 from workflows.program.call import Call, label
 from workflows.program.role import AsksForName, Role, any_instance, pool_of
-from workflows.shown.board import Outcome as HowItEnded
-from workflows.shown.board import ScatterOnBoard
+from workflows.tree.current import inside
+from workflows.tree.scope import ScatterScope
 
 SHARD_FROM = 500
 """Items from which a scatter is divided."""
@@ -54,7 +53,7 @@ class Sharding:
     """A scatter that is divided."""
 
     def __init__(
-        self, role: Role, items: Sequence[Any], body: Callable[[Any, Any], Awaitable[Any]], shown: ScatterOnBoard
+        self, role: Role, items: Sequence[Any], body: Callable[[Any, Any], Awaitable[Any]], scope: ScatterScope
     ) -> None:
         """Prepare to divide a scatter.
 
@@ -62,14 +61,14 @@ class Sharding:
             role: Whose instances do the work.
             items: All of them.
             body: What is called for each.
-            shown: The scatter on the run's board.
+            scope: The scatter in the run's tree.
         """
         self.results: list[Any] = [None] * len(items)
         self._role = role
         self._items = items
         self._body = body
-        self._step = shown.step
-        self._shown = shown
+        self._step = scope.path
+        self._scope = scope
         self._todo = deque(range(len(items)))
         self._others: list[int] = []
         self._instance, self._target = any_instance(role)
@@ -81,39 +80,38 @@ class Sharding:
         at_work = min(self._pool_size, self._lines * self._share)
         self._items_each = len(items) / (at_work * rounds)
 
-    def is_possible(self, scope: Scope) -> bool:
+    def is_possible(self) -> bool:
         """Whether it is worth it, and the first item's body is a bare call."""
         if self._pool_size <= CALLS_IN_FLIGHT and len(self._items) <= SHARD_FROM:
             return False
         try:
             with self._run.unawaited.apart():
-                return self._call(scope, 0) is not None
+                return self._call(0) is not None
         except Exception:  # the body's own: it is raised again where it can be told whose it is
             return False
 
-    async def run(self, scope: Scope, failed: Failed, *, stop_at_error: bool) -> list[int]:
+    async def run(self, failed: Failed, *, stop_at_error: bool) -> list[int]:
         """Do the bare calls in shards.
 
         Args:
-            scope: The scatter's.
             failed: Gets an item's index, an instance and an error; returns the item's result, or raises.
             stop_at_error: Whether it raises.
 
         Returns:
             The indices of the items whose body is something else.
         """
-        await together([self._line(scope, number, failed, stop_at_error) for number in range(1, self._lines + 1)])
+        await together([self._line(number, failed, stop_at_error) for number in range(1, self._lines + 1)])
         return sorted(self._others)
 
-    async def _line(self, scope: Scope, number: int, failed: Failed, stop_at_error: bool) -> None:
-        with scope.child(f"{self._step}.line-{number}", f"a part of step {self._step}") as own:
+    async def _line(self, number: int, failed: Failed, stop_at_error: bool) -> None:
+        with self._scope.child(f"{self._step}.line-{number}", f"a part of step {self._step}") as own:
             while self._todo:
                 async with pool_of(self._role).claimed_several(own, self._share) as instances:
-                    calls = self._draw(scope, instances, failed)
+                    calls = self._draw(instances, failed)
                     if calls:
                         await self._make(calls, instances, failed, stop_at_error)
 
-    def _draw(self, scope: Scope, instances: Sequence[str], failed: Failed) -> dict[int, tuple[Call[Any], Request]]:
+    def _draw(self, instances: Sequence[str], failed: Failed) -> dict[int, tuple[Call[Any], Request]]:
         """Take as many items as these instances should do in one shard, by their indices."""
         calls: dict[int, tuple[Call[Any], Request]] = {}
         size = math.ceil(self._items_each * len(instances))
@@ -122,7 +120,7 @@ class Sharding:
             index = self._todo.popleft()
             try:
                 with self._run.unawaited.all_but_one() as awaited:
-                    call = self._call(scope, index)
+                    call = self._call(index)
                     awaited += [call] if call else []
                 if call is None:
                     self._others.append(index)
@@ -135,9 +133,9 @@ class Sharding:
             calls[index] = (call, request)
         return calls
 
-    def _call(self, scope: Scope, index: int) -> Call[Any] | None:
+    def _call(self, index: int) -> Call[Any] | None:
         """Return the bare call that the body makes of an item, or None."""
-        with scope.child(f"{self._step}.{index + 1}", label(self._items[index])) as own, inside(own):
+        with self._scope.child(f"{self._step}.{index + 1}", label(self._items[index])) as own, inside(own):
             try:
                 made: Any = self._body(self._instance, self._items[index])
             except AsksForName:
@@ -157,7 +155,7 @@ class Sharding:
     ) -> None:
         services = {call.name: call.service(self._run) for call, _ in calls.values()}
         names = list(services)
-        self._shown.does(names[0])
+        self._scope.does(names[0])
         requests = [[names.index(call.name), *request] for call, request in calls.values()]
         order = ShardOrder(
             scatter=self._step,
@@ -229,12 +227,11 @@ class Sharding:
             index = indices[number]
             del left[index]
             call, _ = calls[index]
-            how: HowItEnded = "failed" if data is None else "done"
-            self._shown.counts(how)
             try:
                 result = Outcome(data, error, outcome.cause, outcome.past)
                 self.results[index] = await call.result(result, instance)
+                self._scope.done += 1
             except CallFailed as failure:
-                self._run.board.item_fails(f"{label(self._items[index])}: {failure}")
+                self._scope.item_fails(label(self._items[index]), str(failure))
                 self.results[index] = failed(index, instance, failure)
         self._todo.extendleft(reversed(left))

@@ -1,4 +1,4 @@
-"""What a run shows of itself: its board, progress, the list of runs, and how a changed program is told.
+"""What a run shows of itself: its progress and the list of runs, read from its tree, and how a changed program is told.
 
-Begin with `board.Board`, `progress.Progress`, `listing.Listing`, `changed.change_in_words`.
+May import the tree. Begin with `reading.progress`, `board.Board`, `listing.Listing`, `changed.change_in_words`.
 """

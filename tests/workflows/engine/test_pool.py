@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workflows.engine.pool import Pool
-from workflows.engine.scope import Scope
 from workflows.errors import ClaimCycle, UnknownInstance
+from workflows.tree.scope import Scope
 
 
 def instances(role: str, size: int) -> list[str]:
