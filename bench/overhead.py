@@ -11,7 +11,7 @@ from bench import bare
 from bench.figures import Figure, ratio
 from bench.site import Ran, Site, right, site
 from bench.team import nothing_at_once, nothing_in_turn, say_at_once, say_in_turn
-from workflows.engine.run import CALLS_IN_FLIGHT
+from workflows.engine.calls import CALLS_IN_FLIGHT
 from workflows.program.choreography import Choreography
 
 MOST = 1.15

@@ -17,10 +17,10 @@ from pydantic import BaseModel
 from activities.contract.envelope import Position
 from activities.contract.names import POSITIONS
 from activities.contract.pages import PagesKept
-from workflows.engine.continuation import CarryOver, to_take_along
+from workflows.engine.continuation import CarryOver, inputs_to_resume
 from workflows.engine.journal import Happening, write_page
 from workflows.errors import ForkRefused
-from workflows.steering.steering import Steering
+from workflows.steering.admission import SteeringState
 
 MOST_BYTES = 1_400_000
 """Bytes of what had happened, compressed: a fork gets it with its inputs, of which a server takes 2 MB."""
@@ -91,11 +91,11 @@ class ForkPoint(BaseModel):
             began=self.began,
             positions=positions,
             stood=positions,
-            steering=Steering(paused_at=paused_at),
+            steering=SteeringState(paused_at=paused_at),
             pages=PagesKept(workflow_id=f"{workflow_id}/journal"),
             forked=True,
         )
-        return to_take_along(carried, base64.b64decode(self.happened), inputs)
+        return inputs_to_resume(carried, base64.b64decode(self.happened), inputs)
 
 
 def _positions(stood: dict[str, Position], happened: Iterable[Happening]) -> dict[str, Position]:

@@ -1,6 +1,10 @@
-"""What a run knows of models that its calls wait for: workers tell it."""
+"""What a workflow knows of models that its calls wait for: workers tell it."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+
+from temporalio import workflow
 
 from activities.contract.text import clip
 
@@ -15,32 +19,38 @@ class ModelWaits:
         hold_all: Whether no call has been answered since the last model was told of.
     """
 
-    def __init__(self) -> None:
-        self.hold_all = False
-        self._told: dict[tuple[str, str], str] = {}
+    def __init__(self, is_under_way: Callable[[str], bool]) -> None:
+        """Begin without any.
 
-    def hears(self, about: str, step: str, text: str, *, under_way: bool) -> None:
+        Args:
+            is_under_way: Whether the call of a step is.
+        """
+        self.hold_all = False
+        self._is_under_way = is_under_way
+        self._waits: dict[tuple[str, str], str] = {}
+
+    @workflow.signal(description="Calls wait for a model that is not to be had; without a text, that is over.")
+    def waits_for_model(self, about: str = "", step: str = "", text: str = "") -> None:
         """Note that a model is waited for, or that this is over.
 
         Args:
             about: The model.
             step: The call that tells it.
             text: Since when, why, and when it is tried again; empty when that is over.
-            under_way: Whether there is such a call.
         """
         if not text:
-            self._told.pop((about, step), None)
-        elif under_way and len(self._told) < _MOST_TOLD:
-            self._told[about, step] = f"{clip(about, _LENGTH)} {clip(text, _LENGTH)}"
+            self._waits.pop((about, step), None)
+        elif self._is_under_way(step) and len(self._waits) < _MOST_TOLD:
+            self._waits[about, step] = f"{clip(about, _LENGTH)} {clip(text, _LENGTH)}"
             self.hold_all = True
-        self.hold_all = self.hold_all and bool(self._told)
+        self.hold_all = self.hold_all and bool(self._waits)
 
-    def ends(self, step: str, *, answered: bool) -> None:
+    def call_ends(self, step: str, *, answered: bool) -> None:
         """Note that a call has ended: it waits no more."""
-        if self._told:
-            self._told = {told: text for told, text in self._told.items() if told[1] != step}
-            self.hold_all = self.hold_all and bool(self._told) and not answered
+        if self._waits:
+            self._waits = {key: text for key, text in self._waits.items() if key[1] != step}
+            self.hold_all = self.hold_all and bool(self._waits) and not answered
 
-    def waits(self) -> list[str]:
+    def in_words(self) -> list[str]:
         """Say what is waited for, once for each model."""
-        return list({about: text for (about, _), text in self._told.items()}.values())
+        return list({about: text for (about, _), text in self._waits.items()}.values())

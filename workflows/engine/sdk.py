@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from temporalio import workflow
 
@@ -89,3 +89,34 @@ def workflow_task() -> int:
     Relies on the length of the history, as the run is told it, growing with every workflow task and not within one.
     """
     return workflow.info().get_current_history_length()
+
+
+class DeclaredHandler(NamedTuple):
+    """What the SDK knows of a method that takes a signal, a query or an update.
+
+    Attributes:
+        decorate: Declares another function to be the same.
+        validator: Of an update, if it has one.
+    """
+
+    decorate: Callable[[Callable[..., Any]], Any]
+    validator: Callable[..., None] | None
+
+
+def declared_handler(function: Callable[..., Any]) -> DeclaredHandler | None:
+    """Return what a method was declared to take; None if it was not.
+
+    Relies on the attributes of a function in which the SDK's decorators note that.
+    """
+    for attribute, decorator in _NOTED_IN.items():
+        if (noted := getattr(function, attribute, None)) is not None:
+            decorate = decorator(name=noted.name, description=noted.description)
+            return DeclaredHandler(decorate, getattr(noted, "validator", None))
+    return None
+
+
+_NOTED_IN: Mapping[str, Any] = {
+    "__temporal_signal_definition": workflow.signal,
+    "__temporal_query_definition": workflow.query,
+    "_defn": workflow.update,
+}

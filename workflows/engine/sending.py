@@ -10,12 +10,12 @@ from temporalio.common import RawValue, RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError, is_cancelled_exception
 
 from activities.answering.checkpoint import Checkpoint
-from activities.contract.envelope import Position, Receipt, Resumption, suspended_in
+from activities.contract.envelope import Receipt, Resumption, suspended_in
 from activities.contract.names import CALL_CANCELLED
 from activities.contract.usage import Usage
+from workflows.engine.calls import Calls
 from workflows.engine.journal import Outcome
 from workflows.engine.request import Request, Service
-from workflows.engine.run import Run
 from workflows.tree.scope import CallScope
 
 WORKER_DEATHS = 20
@@ -26,26 +26,26 @@ _GRACE_S = 30.0
 
 
 async def send(
-    run: Run,
+    calls: Calls,
     service: Service,
     request: Request,
     scope: CallScope,
     resumption: Resumption | None = None,
 ) -> Outcome:
-    """Have a worker do what is requested, as soon as the run has room for a call.
+    """Have a worker do what is requested, as soon as there is room for a call.
 
     Args:
-        run: Whose call it is.
+        calls: Those of the run or the shard whose call it is.
         service: What is to be done.
         request: On what.
-        scope: The call in the run's tree; it knows by whom.
+        scope: The call in the tree; it knows by whom.
         resumption: Where a call goes on that was put aside.
     """
     instance = scope.instance
     conversation = service.conversation(instance) or ""
-    async with run.calling(service.queue, scope) as call:
-        message = request.message(service, instance, run.positions.get(conversation, Position()), resumption)
-        await run.room_for(len(message))
+    async with calls.calling(service.queue, scope) as call:
+        message = request.message(service, instance, calls.positions.of(conversation), resumption)
+        await calls.room_for(len(message))
         try:
             reply: RawValue = await workflow.execute_activity(
                 service.name,
@@ -62,12 +62,12 @@ async def send(
                 ),
                 cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
                 summary=f"{instance} · {request.label}",
-                priority=run.priority,
+                priority=calls.priority,
             )
             data = reply.payload.data.decode()
             call.receipt = _since(resumption, Receipt.model_validate_json(data))
             if call.receipt.position is not None:
-                run.positions[conversation] = call.receipt.position
+                calls.positions.move(conversation, call.receipt.position)
             if suspended_in(data):
                 call.outcome = "cancelled"  # it is made again when people have decided
             return Outcome(data)

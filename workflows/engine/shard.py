@@ -16,16 +16,22 @@ from temporalio.exceptions import FailureError
 
 from activities.contract.envelope import Position
 from activities.contract.names import POSITIONS, SHARD
-from activities.contract.usage import Usage
 from activities.errors import was_cancelled
+from workflows.engine.calls import Calls
+from workflows.engine.display import Display
+from workflows.engine.handlers import serving_handlers_of
+from workflows.engine.model_waits import ModelWaits
 from workflows.engine.packing import pack, unpack
 from workflows.engine.request import Request, Service
-from workflows.engine.run import Run
 from workflows.engine.sending import send
 from workflows.engine.together import together
+from workflows.memory.positions import Positions
+from workflows.shown.board import Board
+from workflows.shown.reading import is_under_way
+from workflows.steering.admission import Admission, SteeringState
 from workflows.steering.budget import Purse
-from workflows.steering.steering import Steering
-from workflows.tree.scope import CallScope
+from workflows.steering.shares import Borrower, Messages, run_of_this_part
+from workflows.tree.scope import CallScope, Scope
 
 RESULT_BYTES = 1_000_000
 """Bytes of results after which a shard sends them to its run, instead of keeping them until it ends."""
@@ -58,19 +64,30 @@ class ShardOrder(BaseModel):
 
 
 @workflow.defn(name=SHARD, sandboxed=False)
-class Shard(Run):
+@serving_handlers_of(admission=Admission, display=Display, models=ModelWaits, share=Borrower)
+class Shard:
     """Makes a part of the calls of a scatter."""
 
     @workflow.init
-    def __init__(self, order: ShardOrder, requests: bytes, steering: Steering) -> None:
-        super().__init__()
+    def __init__(self, order: ShardOrder, requests: bytes, steering: SteeringState) -> None:
+        self.board = Board()
+        self.main = Scope()
+        self.models = ModelWaits(lambda step: is_under_way(self.main, step))
+        self.positions = Positions(order.positions)
+        self.share = Borrower(order.step, steering, self._report_beside, messages := Messages())
+        self.admission = self.share.admission
+        self.calls = Calls(self.board, self.share, self.models, self.positions)
+        self.display = Display(
+            self.main, self.board, self.calls, self.models, waits=[self.models.in_words], paused=self.admission.paused
+        )
+        self._messages = messages
+        self._order = order
         self._kept: list[list[Any]] = []
         self._kept_bytes = 0
         self._bytes = 0
-        self._order, self.steering, self.positions = order, steering, dict(order.positions)
 
     @workflow.run
-    async def run(self, order: ShardOrder, requests: bytes, steering: Steering) -> bytes:
+    async def run(self, order: ShardOrder, requests: bytes, steering: SteeringState) -> bytes:
         """Make the calls; return what came back, packed. What is missing there has not been begun.
 
         The last line is no result: it tells where the instances stand.
@@ -91,14 +108,9 @@ class Shard(Run):
             raise
         reporting.cancel()
         await self._report()
-        positions = {name: position.model_dump(exclude_defaults=True) for name, position in self.positions.items()}
+        known = self.positions.all()
+        positions = {name: position.model_dump(exclude_defaults=True) for name, position in known.items()}
         return pack([*self._kept, [POSITIONS, positions]])
-
-    def is_long(self) -> bool:
-        """Never be: it has as many calls as a history may hold."""
-        return False
-
-    is_too_long = is_long
 
     async def _line(self, instance: str, todo: Iterator[tuple[int, list[Any]]]) -> None:
         order = self._order
@@ -106,7 +118,7 @@ class Shard(Run):
             kind, asked = order.services[service], Request(*request)
             with CallScope(asked.step, asked.label, self.main, role=kind.role, method=kind.name) as scope:
                 scope.instance = instance
-                outcome = await send(self, kind, asked, scope)
+                outcome = await send(self.calls, kind, asked, scope)
             if outcome.data is None and outcome.error is None:
                 raise asyncio.CancelledError
             await self._keep([number, instance, outcome.data, outcome.error])
@@ -122,7 +134,7 @@ class Shard(Run):
         if self._kept and self._kept_bytes + len(data) > RESULT_BYTES:
             packed = pack(self._kept)
             self._kept, self._kept_bytes = [], 0
-            await self._run_of_this().signal("shard_results", args=[self._order.step, packed])
+            await run_of_this_part().signal("shard_results", args=[self._order.step, packed])
         self._kept.append(result)
         self._kept_bytes += len(data)
         self._bytes += len(data)
@@ -135,43 +147,14 @@ class Shard(Run):
             await self._report()
 
     async def _report(self) -> None:
-        await self._run_of_this().signal("shard_reports", args=self._how_far(self.steering.purse))
+        await run_of_this_part().signal("shard_reports", args=self._how_far(self.share.purse))
+
+    def _report_beside(self, purse: Purse) -> None:
+        self._messages.send(run_of_this_part(), "shard_reports", *self._how_far(purse))
 
     def _how_far(self, purse: Purse) -> list[Any]:
-        return [self._order.scatter, self._order.step, self.board.report(self.waits(), self._queued), purse]
-
-    def held_because(self) -> list[str]:
-        """Say nothing of it: the run does."""
-        return []
-
-    def _warn(self, warnings: list[str]) -> None:
-        """Warn of nothing: the run does."""
-
-    def settle(self, method: str, usage: Usage, *, well: bool) -> None:
-        """Charge a call; if others wait, the run is to hear of what this one has left."""
-        self._asked = False
-        super().settle(method, usage, well=well)
-
-    def _look(self) -> None:
-        """Ask the run for more, where the share has no room for a call that waits."""
-        purse, now = self.steering.purse, workflow.now()
-        wanting = [method for method, count in self._waiting.items() if count and purse.is_short(method, now)]
-        if not wanting or self._asked or self.steering.paused_at is not None:
-            return
-        self._asked = True
-        self._asks += 1
-        purse.give_back(now)
-        held = purse.model_copy(deep=True)
-        run = self._run_of_this()
-        # So that the run can show the usage that it says is spent.
-        self._messages.send(run, "shard_reports", *self._how_far(held))
-        self._messages.send(run, "part_wants", self._order.step, self._asks, wanting[0], held)
-
-    def _run_of_this(self) -> workflow.ExternalWorkflowHandle[Any]:
-        parent = workflow.info().parent
-        assert parent is not None
-        # Not by its run id: a run that is reset goes on under another one, with the shards that it has.
-        return workflow.get_external_workflow_handle(parent.workflow_id)
+        report = self.board.report(self.display.waits(), self.calls.queued)
+        return [self._order.scatter, self._order.step, report, purse]
 
 
 class _Enough(Exception):

@@ -36,7 +36,7 @@ async def send_until_done(run: Run, service: Service, request: Request, scope: C
     try:
         while True:
             resumption = await run.people.decide(aside, inquire) if aside else None
-            outcome = await send(run, service, request, scope, resumption)
+            outcome = await send(run.calls, service, request, scope, resumption)
             aside = run.people.put_aside(request.step, suspended_in(outcome.data))
             if aside is None:
                 return outcome

@@ -85,25 +85,41 @@ class People:
         self._answered = list(before.answered)
         self._aside = dict(before.aside)
         self._open: dict[str, _Open] = {}
-        self._ended = False
+        self._takes_answers = True
 
-    @property
+    @workflow.query(description="The questions to people that are open, each with a command that answers it.")
     def questions(self) -> list[Question]:
-        """The open questions, the oldest first, as many as can be shown."""
+        """Return the open questions, the oldest first, as many as can be shown."""
         return [asked.question for asked in list(self._open.values())[:MOST_SHOWN]]
+
+    @workflow.update(description='Answer a question: {"question": "<id>", "answer": …}; see the query `questions`.')
+    def answer(self, *given: Any) -> str:
+        """Take an answer that was found to fit."""
+        try:
+            id, answer = self.check(given)
+        except AnswerRefused as error:  # it was found to fit by the program as it was
+            raise ProgramChanged(
+                f"{CHANGED}an answer was given that it does not take: {error} {HOW_TO_GO_ON}"
+            ) from None
+        self.take(id, answer)
+        return f"{id} is answered"
+
+    @answer.validator
+    def _check_answer(self, *given: Any) -> None:
+        self.check(given)
 
     def waits(self) -> list[str]:
         """Say in a line for each open question who is waited for, since when, and how to answer."""
-        return [question.waits() for question in self.questions]
+        return [question.waits() for question in self.questions()]
 
     @property
     def can_be_carried(self) -> bool:
         """Whether what waits is little enough for the run to continue as new before it was decided on."""
         return sum(_size(aside) for aside in self._aside.values()) <= MOST_CARRIED
 
-    def end(self) -> None:
-        """Take no answers: the run is about to begin, or continues as new and the next one takes them."""
-        self._ended = True
+    def take_no_answers(self) -> None:
+        """Take no more answers: the run continues as new, and the next one takes them."""
+        self._takes_answers = False
 
     def carried(self) -> Asked:
         """Return what the next run of the chain has to know."""
@@ -168,8 +184,8 @@ class People:
         if len(given) != 1 or not isinstance(given[0], dict) or given[0].keys() != {"question", "answer"}:
             form = '{"question": "<id>", "answer": …}'
             raise AnswerRefused(f"An answer is one input of the form {form}. {self._told()}")
-        if self._ended:
-            raise AnswerRefused("The run is just beginning, or continuing as new: try again.")
+        if not self._takes_answers:
+            raise AnswerRefused("The run is continuing as new: try again.")
         id = given[0]["question"]
         asked = self._open.get(id) if isinstance(id, str) else None
         if asked is None:
@@ -223,7 +239,7 @@ class People:
     def _show(self) -> None:
         # Not only for show: a worker that replays a run takes a workflow task without commands together with the next
         # one, and in that an answer comes before the program: the question would not be open yet.
-        listed = [f"{question.id}: {question.person}, {question.method}" for question in self.questions[:LISTED]]
+        listed = [f"{question.id}: {question.person}, {question.method}" for question in self.questions()[:LISTED]]
         workflow.upsert_memo({MEMO: listed})
 
     async def _answer_to(self, asked: _Open, remind: float | None) -> str | None:
@@ -258,43 +274,9 @@ class People:
     def _told(self) -> str:
         if not self._open:
             return "No question is open."
-        asked = [f"{question.id} ({question.method}, {question.person})" for question in self.questions[:LISTED]]
+        asked = [f"{question.id} ({question.method}, {question.person})" for question in self.questions()[:LISTED]]
         more = len(self._open) - len(asked)
         return f"Open: {', '.join(asked)}{f' and {more} more' if more else ''}. The query 'questions' shows them."
-
-
-class AsksPeople:
-    """What a run has for its questions: a query that shows them, and an update that answers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.people = People()
-        self.people.end()  # an answer may come in the first workflow task, before the run knows what it asked before
-
-    def begin_asking(self, before: Asked | None) -> None:
-        """Take up what an earlier run of the chain has asked, and take answers."""
-        self.people = People(before)
-
-    @workflow.query(description="The questions to people that are open, each with a command that answers it.")
-    def questions(self) -> list[Question]:
-        """Return the open questions, the oldest first."""
-        return self.people.questions
-
-    @workflow.update(description='Answer a question: {"question": "<id>", "answer": …}; see the query `questions`.')
-    def answer(self, *given: Any) -> str:
-        """Take an answer that was found to fit."""
-        try:
-            id, answer = self.people.check(given)
-        except AnswerRefused as error:  # it was found to fit by the program as it was
-            raise ProgramChanged(
-                f"{CHANGED}an answer was given that it does not take: {error} {HOW_TO_GO_ON}"
-            ) from None
-        self.people.take(id, answer)
-        return f"{id} is answered"
-
-    @answer.validator
-    def _check_answer(self, *given: Any) -> None:
-        self.people.check(given)
 
 
 def _size(aside: PutAside) -> int:

@@ -27,7 +27,7 @@ from activities.declarations.declaration import check_made
 from activities.declarations.person import Person
 from activities.errors import says_stop
 from activities.values.schema import fields_of, with_bounds, with_plain_defaults
-from workflows.engine.continuation import Continuation
+from workflows.engine.continuation import Continuation, Resumed
 from workflows.engine.options import MOST_INSTANCES, RunOptions
 from workflows.engine.pool import Pool
 from workflows.engine.run import Run
@@ -138,12 +138,11 @@ def _workflow_class(choreography: Choreography[Any, Any]) -> type[Run]:
 
     # No parameters of its own: Temporal would decode inputs by their hints, and what doesn't fit would fail the
     # workflow task, which is repeated for ever.
-    def begin(self: Run, *payloads: Any) -> None:
-        Run.__init__(self)
-        _begin(self, choreography, payloads)
+    def begin(self: _ChoreographyRun, *payloads: Any) -> None:
+        Run.__init__(self, *_begun_with(self, choreography, payloads))
 
-    async def run(self: Run, *payloads: Any) -> Any:
-        with self.shown():
+    async def run(self: _ChoreographyRun, *payloads: Any) -> Any:
+        with self.listed():
             return await _perform(self, choreography)
 
     begin.__name__ = "__init__"
@@ -157,26 +156,37 @@ def _workflow_class(choreography: Choreography[Any, Any]) -> type[Run]:
         "__init__": workflow.init(begin),
         "run": workflow.run(run),
     }
-    made = workflow.defn(name=choreography.name)(type(class_name, (Run,), namespace))
+    made = workflow.defn(name=choreography.name)(type(class_name, (_ChoreographyRun,), namespace))
     setattr(sys.modules[function.__module__], class_name, made)
     return made
 
 
-def _begin(run: Run, choreography: Choreography[Any, Any], payloads: Sequence[Any]) -> None:
-    """Take in what a run begins with; later is too late: what people tell it with its first task would be overwritten.
+class _ChoreographyRun(Run):
+    """A run of a choreography.
 
-    What can't be taken in is told when the program is to run, as an initializer has no way to end a run.
+    Attributes:
+        inputs: Of its function.
+        refusal: Why it can't begin with what it was given: an initializer has no way to end a run.
     """
+
+    inputs: dict[str, Any]
+    refusal: FailureError | None = None
+
+
+def _begun_with(
+    run: _ChoreographyRun, choreography: Choreography[Any, Any], payloads: Sequence[Any]
+) -> tuple[Resumed, RunOptions]:
     try:
         with _failing_readably(choreography):
-            run.given = run.take_up(payloads)
-            run.inputs, run.options = choreography.decode(run.given)
-            run.under(run.options.budget, run.options.on_budget)
+            resumed = Resumed.from_inputs(payloads)
+            run.inputs, options = choreography.decode(resumed.inputs)
+            return resumed, options
     except FailureError as refusal:
         run.refusal = refusal
+        return Resumed(None, b"", b"", payloads), RunOptions()
 
 
-async def _perform(run: Run, choreography: Choreography[Any, Any]) -> RawValue:
+async def _perform(run: _ChoreographyRun, choreography: Choreography[Any, Any]) -> RawValue:
     with _failing_readably(choreography):
         if run.refusal is not None:
             raise run.refusal
@@ -185,10 +195,10 @@ async def _perform(run: Run, choreography: Choreography[Any, Any]) -> RawValue:
             Continuation((), choreography.decode(run.given)[0]), run.options
         )
         roles = choreography.cast(run.options)
-        run.pools = [pool_of(role) for role in roles.values()]
-        value = await run.perform(_program(run, choreography, {**run.inputs, **roles}), run.given)
+        run.cast([pool_of(role) for role in roles.values()])
+        value = await run.perform(_program(run, choreography, {**run.inputs, **roles}))
         if isinstance(value, Continuation):
-            run.begin_afresh(choreography.interface.write_inputs(value, run.options))
+            run.begin_again_with(choreography.interface.write_inputs(value, run.options))
         return choreography.interface.write(value)
 
 

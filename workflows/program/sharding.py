@@ -22,10 +22,11 @@ from activities.contract.envelope import Position
 from activities.contract.identity import shard_step
 from activities.contract.names import SHARD
 from activities.declarations.person import asks_people
+from workflows.engine.calls import CALLS_IN_FLIGHT
 from workflows.engine.journal import Outcome, Step
 from workflows.engine.packing import pack, text_of, values_in
 from workflows.engine.request import Request, Service
-from workflows.engine.run import CALLS_IN_FLIGHT, Run
+from workflows.engine.run import Run
 from workflows.engine.shard import ShardOrder
 from workflows.engine.together import together
 from workflows.errors import CallFailed
@@ -174,13 +175,13 @@ class Sharding:
 
     async def _send(self, order: ShardOrder, requests: bytes) -> Outcome:
         run = self._run
-        async with run.busy():
-            await run.room_for(len(requests))
+        async with run.lifetime.busy():
+            await run.calls.room_for(len(requests))
             try:
                 last = await workflow.execute_child_workflow(
                     SHARD,
-                    args=[order, requests, run.begin_part(order.step, self._part_of_budget())],
-                    priority=run.priority,
+                    args=[order, requests, run.parts.begin(order.step, self._part_of_budget())],
+                    priority=run.calls.priority,
                     id=f"{workflow.info().workflow_id}/{order.step}",
                     result_type=bytes,
                     parent_close_policy=workflow.ParentClosePolicy.REQUEST_CANCEL,
@@ -189,21 +190,20 @@ class Sharding:
                     static_summary=f"a part of step {self._step}: {', '.join(s.name for s in order.services)}",
                 )
             except ChildWorkflowError as error:
-                run.shard_ended(order.scatter, order.step)
+                run.parts.end(order.step)
                 if is_cancelled_exception(error):
                     return Outcome()
                 return Outcome(error=("ShardFailed", f"{error.workflow_id}: {error.cause or error}"), cause=error)
-            return Outcome(text_of(run.shard_ended(order.scatter, order.step) + last))
+            return Outcome(text_of(run.parts.end(order.step) + last))
 
     def _positions(self, services: Iterable[Service], instances: Sequence[str]) -> dict[str, Position]:
         """Return where the instances stand that have begun to remember."""
         names = [service.conversation(instance) for service in services for instance in instances]
-        return {name: known for name in names if name and (known := self._run.positions.get(name))}
+        return self._run.calls.positions.among(names)
 
     def _part_of_budget(self) -> float:
         """Return the share of what is left that a shard gets, of as many as work side by side."""
-        others = len(self._run.steering.purse.parts)
-        return 1 / max(1, self._lines - others)
+        return 1 / max(1, self._lines - len(self._run.parts))
 
     async def _take(
         self,
@@ -221,7 +221,7 @@ class Sharding:
             *results, (_, positions) = values_in(outcome.data)
             if not outcome.past:
                 told = {name: Position.model_validate(position) for name, position in positions.items()}
-                self._run.positions.update(told)
+                self._run.calls.positions.move_all(told)
         left = dict.fromkeys(indices)
         for number, instance, data, error in sorted(results):
             index = indices[number]

@@ -17,7 +17,8 @@ from temporalio.worker import (
     WorkflowInterceptorClassInput,
 )
 
-from workflows.engine.run import Run
+from workflows.engine.display import Display
+from workflows.people.people import People
 from workflows.people.question import Question
 from workflows.people.question import in_markdown as questions_in_markdown
 from workflows.serving.sdk import is_for_details
@@ -39,9 +40,10 @@ class DetailsWhenAsked(Interceptor):
 class _Metadata(WorkflowInboundInterceptor):
     async def handle_query(self, input: HandleQueryInput) -> Any:
         answer = await super().handle_query(input)
-        run = workflow.instance()
-        if isinstance(run, Run) and is_for_details(answer):
-            answer.current_details = in_markdown(run.progress(), run.people.questions)
+        display, people = (getattr(workflow.instance(), part, None) for part in ("display", "people"))
+        if isinstance(display, Display) and is_for_details(answer):
+            questions = people.questions() if isinstance(people, People) else []
+            answer.current_details = in_markdown(display.progress(), questions)
         return answer
 
 

@@ -27,7 +27,7 @@ from temporalio.worker import (
 from activities.contract.names import CONVERSATION, JOURNAL, team_of
 from activities.housekeeping.beside import beside
 from activities.housekeeping.queues import look_at
-from workflows.engine.run import Run, nobody_serves
+from workflows.engine.display import Display, nobody_serves
 
 LOOK_EVERY_S = 15.0
 """Seconds between two looks at the queues that this worker's runs may use and that it does not serve itself."""
@@ -73,9 +73,9 @@ class QueueWatch(Interceptor):
 
         class Told(WorkflowInboundInterceptor):
             async def handle_query(self, input: HandleQueryInput) -> Any:
-                run = workflow.instance()
-                if isinstance(run, Run):
-                    run.unserved = watch.unserved
+                display = getattr(workflow.instance(), "display", None)
+                if isinstance(display, Display):
+                    display.unserved = watch.unserved
                 return await super().handle_query(input)
 
         return Told

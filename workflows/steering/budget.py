@@ -29,10 +29,10 @@ _SOMETHING = 1e-6
 _LATELY = 10
 """Calls over which costs are averaged: those of a conversation that grows rise."""
 
-_UNITS: Mapping[Limit, str] = {"usd": "USD", "tokens": "tokens", "calls": "calls", "hours": "hours"}
+UNITS: Mapping[Limit, str] = {"usd": "USD", "tokens": "tokens", "calls": "calls", "hours": "hours"}
 
 
-_DIVIDED: tuple[Limit, ...] = ("usd", "tokens", "calls")
+DIVIDED: tuple[Limit, ...] = ("usd", "tokens", "calls")
 """The limits of which parts of a run get shares."""
 
 
@@ -58,7 +58,7 @@ class Budget(BaseModel):
 
     def limits(self) -> dict[Limit, float]:
         """Return those that are set."""
-        return {name: limit for name in _UNITS if (limit := getattr(self, name)) is not None}
+        return {name: limit for name in UNITS if (limit := getattr(self, name)) is not None}
 
 
 class MethodCost(BaseModel):
@@ -82,12 +82,16 @@ class Part(BaseModel):
     Attributes:
         limits: How far it may go.
         spent: By its last report.
-        question: Its last question for more, by number; an answer to an earlier one counts no more.
+        request: Its last request for more, by number; an answer to an earlier one counts no more.
     """
 
     limits: dict[Limit, float]
     spent: dict[Limit, float]
-    question: int = 0
+    request: int = 0
+
+    def unspent(self, limit: Limit) -> float:
+        """Return what it may still spend; time is not divided."""
+        return 0.0 if limit == "hours" else max(self.limits.get(limit, 0.0) - self.spent[limit], 0.0)
 
 
 class Purse(BaseModel):
@@ -131,7 +135,7 @@ class Purse(BaseModel):
 
     def open(self, method: str, now: datetime) -> None:
         """Reserve what a call costs, as it starts."""
-        self._begin_hours(now)
+        self.begin_hours(now)
         self.under_way[method] += 1
 
     def settle(self, method: str, usage: Usage, *, well: bool = True) -> list[str]:
@@ -163,7 +167,7 @@ class Purse(BaseModel):
         if not self.under_way[method]:
             del self.under_way[method]
         self.spent["calls"] += 1
-        self._end_hours(now)
+        self.end_hours(now)
         return self.warnings(now)
 
     def warnings(self, now: datetime) -> list[str]:
@@ -184,7 +188,7 @@ class Purse(BaseModel):
         """Say why no call of a method can start for a limit: `1.00 of 1.00 USD spent`."""
         spent = self._spent(now)
         told = self._of(name, spent)
-        cost = self._expected(method)[name]
+        cost = self.expected(method)[name]
         if spent[name] < self.limits[name] and cost > 1:
             return f"{told}, and one more {method} takes about {_amount(name, cost)}"
         if spent[name] < self.limits[name] and name == "usd":
@@ -195,7 +199,7 @@ class Purse(BaseModel):
         """Say what was done for what was spent: `40 calls (Coder.implement 40), 0.40 USD, 12,000 tokens`."""
         spent = self._spent(now)
         calls = ", ".join(f"{method} {cost.calls}" for method, cost in self.methods.items() if cost.calls)
-        rest = ", ".join(f"{_amount(name, spent[name])} {_UNITS[name]}" for name in _UNITS if name != "calls")
+        rest = ", ".join(f"{_amount(name, spent[name])} {UNITS[name]}" for name in UNITS if name != "calls")
         return f"{spent['calls']:,.0f} calls{f' ({calls})' if calls else ''}, {rest}"
 
     def advice(self, name: Limit) -> str:
@@ -209,7 +213,7 @@ class Purse(BaseModel):
             if limit <= spent[name]:
                 return (
                     f"'{name}': {_amount(name, limit)} is not more than the {_amount(name, spent[name])} "
-                    f"{_UNITS[name]} that are spent."
+                    f"{UNITS[name]} that are spent."
                 )
         return None
 
@@ -218,96 +222,29 @@ class Purse(BaseModel):
         named = budget.limits()
         self.limits = {
             name: limit
-            for name in _UNITS
+            for name in UNITS
             if (limit := named.get(name) if name in budget.model_fields_set else self.limits.get(name)) is not None
         }
         self.warned = [name for name in self.warned if name not in budget.model_fields_set]
-        limits = [f"{_amount(name, limit)} {_UNITS[name]}" for name, limit in self.limits.items()]
+        limits = [f"{_amount(name, limit)} {UNITS[name]}" for name, limit in self.limits.items()]
         return f"budget: {', '.join(limits) or 'no limits'}"
 
-    # Shares for child workflows
+    # Shares for the parts of a run, which `shares` divides
 
-    def allot(self, name: str, share: float, now: datetime) -> Purse:
-        """Set aside a share of what is left for a part of the run, and return the part's purse.
-
-        Args:
-            name: The part's, as in `report` and `end`.
-            share: From 0 to 1. Time is not divided, as parts go on side by side.
-            now: The time.
-        """
-        left = self._left(now)
-        limits = {limit: amount if limit == "hours" else amount * share for limit, amount in left.items()}
-        self._begin_hours(now)
-        self.parts[name] = Part(limits=dict(limits), spent=dict.fromkeys(_UNITS, 0.0))
-        methods = {method: cost.model_copy() for method, cost in self.methods.items()}
-        return Purse(limits=limits, methods=methods)
-
-    def report(self, name: str, purse: Purse, now: datetime) -> list[str]:
-        """Take in what a part has spent; return what a person is to be warned of."""
-        spent = self.parts[name].spent
-        spent.update({limit: max(amount, spent[limit]) for limit, amount in purse.spent.items()})
-        self._learn_from(purse)
-        return self.warnings(now)
-
-    def take_back(self, name: str, question: int, purse: Purse) -> bool:
-        """Take back what a part has given back with its question for more; return whether this is its newest one.
-
-        Signals may overtake each other.
-        """
-        part = self.parts[name]
-        if question <= part.question:
-            return False
-        part.question, part.limits = question, dict(purse.limits)
-        return True
+    def left(self, now: datetime) -> dict[Limit, float]:
+        """Return what is neither spent nor spoken for, of each limit."""
+        taken = self._taken(now)
+        return {name: max(limit - taken[name], 0.0) for name, limit in self.limits.items()}
 
     def give_back(self, now: datetime) -> None:
         """Keep only what is spent or spoken for, as a part does before it asks for more."""
         taken = self._taken(now)
         self.limits = {
-            limit: min(amount, taken[limit]) if limit in _DIVIDED else amount for limit, amount in self.limits.items()
+            limit: min(amount, taken[limit]) if limit in DIVIDED else amount for limit, amount in self.limits.items()
         }
 
-    def allot_more(self, name: str, method: str, now: datetime) -> dict[Limit, float] | None:
-        """Give a part that has no room for a call of a method an equal share of what is free; return its new limits.
-
-        None if too little is free: then other parts have to end first, or a person to raise the budget.
-        """
-        if self._short_of(method, self._taken(now)) is not None:
-            return None
-        part, free, expected = self.parts[name], self._left(now), self._expected(method)
-        for limit, amount in free.items():
-            more = amount if limit == "hours" else max(amount / len(self.parts), min(expected[limit], amount))
-            part.limits[limit] = part.spent[limit] + more + self._unspent(part, limit)
-        part.limits = {limit: amount for limit, amount in part.limits.items() if limit in self.limits}
-        return part.limits
-
-    def adjust(self, name: str, now: datetime) -> dict[Limit, float]:
-        """Bring a part's limits into line with those of the run, which were set anew; return them."""
-        part, left = self.parts[name], self._left(now)
-        for limit, amount in left.items():
-            if limit == "hours":
-                part.limits[limit] = part.spent[limit] + amount
-            elif limit not in part.limits:
-                part.limits[limit] = part.spent[limit] + amount / len(self.parts)
-        part.limits = {limit: amount for limit, amount in part.limits.items() if limit in self.limits}
-        return part.limits
-
-    def end(self, name: str, now: datetime) -> None:
-        """Take over what a part has spent, by its last report, and what it has not."""
-        part = self.parts.pop(name)
-        for limit in _DIVIDED:
-            self.spent[limit] += part.spent[limit]
-        self._end_hours(now)
-
-    def _left(self, now: datetime) -> dict[Limit, float]:
-        taken = self._taken(now)
-        return {name: max(limit - taken[name], 0.0) for name, limit in self.limits.items()}
-
-    @staticmethod
-    def _unspent(part: Part, limit: Limit) -> float:
-        return 0.0 if limit == "hours" else max(part.limits.get(limit, 0.0) - part.spent[limit], 0.0)
-
-    def _learn_from(self, purse: Purse) -> None:
+    def learn_from(self, purse: Purse) -> None:
+        """Take over what a part has found out about costs."""
         for method, cost in purse.methods.items():
             if cost.calls >= self.methods.get(method, MethodCost()).calls:
                 self.methods[method] = cost.model_copy()
@@ -319,7 +256,7 @@ class Purse(BaseModel):
         busy = (now - self.busy_since).total_seconds() if self.busy_since else 0.0
         spent = {**self.spent, "hours": self.spent["hours"] + busy / 3600}
         for part in self.parts.values():
-            for name in _DIVIDED:
+            for name in DIVIDED:
                 spent[name] += part.spent[name]
         return spent
 
@@ -327,8 +264,8 @@ class Purse(BaseModel):
         """Return what is spent or spoken for."""
         taken = self._spent(now)
         for part in self.parts.values():
-            for name in _DIVIDED:
-                taken[name] += self._unspent(part, name)
+            for name in DIVIDED:
+                taken[name] += part.unspent(name)
         for method, count in self.under_way.items():
             cost = self.methods.get(method, MethodCost())
             taken["usd"] += count * cost.usd
@@ -336,7 +273,8 @@ class Purse(BaseModel):
             taken["calls"] += count
         return taken
 
-    def _expected(self, method: str) -> dict[Limit, float]:
+    def expected(self, method: str) -> dict[Limit, float]:
+        """Return what one more call of a method is expected to take of each limit."""
         cost = self.methods.get(method)
         if cost is None or not cost.calls:
             return {"usd": _SOMETHING, "tokens": _SOMETHING, "calls": 1.0, "hours": _SOMETHING}
@@ -348,24 +286,26 @@ class Purse(BaseModel):
         return costs_are_limited and (known is None or not known.calls) and self.under_way[method] > 0
 
     def _short_of(self, method: str, taken: Mapping[Limit, float]) -> Limit | None:
-        expected = self._expected(method)
+        expected = self.expected(method)
         for name, limit in self.limits.items():
             rounding = limit * 1e-9
             if expected[name] > 0 and taken[name] + expected[name] > limit + rounding:
                 return name
         return None
 
-    def _begin_hours(self, now: datetime) -> None:
+    def begin_hours(self, now: datetime) -> None:
+        """Count time from now on, unless it is counted already."""
         if self.busy_since is None:
             self.busy_since = now
 
-    def _end_hours(self, now: datetime) -> None:
+    def end_hours(self, now: datetime) -> None:
+        """Count no more time, if nothing is under way any longer."""
         if not self.under_way and not self.parts and self.busy_since is not None:
             self.spent["hours"] += (now - self.busy_since).total_seconds() / 3600
             self.busy_since = None
 
     def _of(self, name: Limit, spent: Mapping[Limit, float]) -> str:
-        return f"{_amount(name, spent[name])} of {_amount(name, self.limits[name])} {_UNITS[name]} spent"
+        return f"{_amount(name, spent[name])} of {_amount(name, self.limits[name])} {UNITS[name]} spent"
 
     def _tell_unpriced(self) -> str:
         held = (

@@ -14,7 +14,8 @@ from temporalio import workflow
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import CancelledError
 
-import workflows.engine.run
+import workflows.engine.continuation
+import workflows.engine.lifetime
 from activities import Agent, task
 from tests.conftest import Runs
 from tests.workflows.crew import Worker, diary
@@ -30,7 +31,7 @@ EVENTS = 40
 @pytest.fixture(autouse=True)
 def short_histories(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let runs continue as new after a few calls."""
-    monkeypatch.setattr(workflows.engine.run, "CONTINUE_AT_EVENTS", EVENTS)
+    monkeypatch.setattr(workflows.engine.lifetime, "CONTINUE_AT_EVENTS", EVENTS)
 
 
 async def lengths(client: Client, run: WorkflowHandle[Any, Any]) -> list[int]:
@@ -320,8 +321,8 @@ async def texts(number: int, worker: Worker) -> int:
 @pytest.fixture
 def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a run carry only little in its history, and keep the rest in small pages."""
-    monkeypatch.setattr(workflows.engine.run, "INPUT_BYTES", 40_000)
-    monkeypatch.setattr(workflows.engine.run, "PAGE_BYTES", 30_000)
+    monkeypatch.setattr(workflows.engine.continuation, "INPUT_BYTES", 40_000)
+    monkeypatch.setattr(workflows.engine.continuation, "PAGE_BYTES", 30_000)
 
 
 @pytest.mark.usefixtures("little_room")
@@ -351,7 +352,7 @@ async def test_what_keeps_the_pages_ends_with_the_run(runs: Runs) -> None:
 async def test_a_journal_that_is_too_large_fails_the_run_and_says_what_to_do(
     runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workflows.engine.run, "JOURNAL_BYTES", 100_000)
+    monkeypatch.setattr(workflows.engine.continuation, "JOURNAL_BYTES", 100_000)
     failure = await failure_of(await runs.start(texts, 1_000))
     assert failure.type == "JournalFull"
     assert "continue_with" in failure.message

@@ -15,7 +15,7 @@ from tests.conftest import Runs
 from tests.workflows.crew import Worker, diary
 from tests.workflows.histories import Handle, events
 from workflows import choreography, scatter
-from workflows.engine.run import CALLS_IN_FLIGHT
+from workflows.engine.calls import CALLS_IN_FLIGHT
 
 
 @choreography(worker=4)

@@ -15,7 +15,7 @@ from temporalio.client import WorkflowFailureError, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError, CancelledError
 
 import activities.calls.activity
-import workflows.engine.run
+import workflows.engine.lifetime
 import workflows.program.sharding
 from tests.conftest import Ledger, Runs
 from tests.provider import Provider, Text, ToolCall, Tools
@@ -455,7 +455,7 @@ async def answer_in_the_end(run: Handle, question: str, given: object) -> None:
 async def test_a_run_that_continues_as_new_goes_on_waiting_for_people(
     runs: Runs, provider: Provider, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workflows.engine.run, "CONTINUE_AT_EVENTS", 60)
+    monkeypatch.setattr(workflows.engine.lifetime, "CONTINUE_AT_EVENTS", 60)
     provider.enqueue(printing(ledger, "Roses", "Lilies"), Text("done"))
     run = await runs.start(decide_meanwhile, PLAN, str(ledger.path))
     before = {question["text"]: question for question in await questions(run, 3)}

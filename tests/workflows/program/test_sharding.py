@@ -8,7 +8,7 @@ import pytest
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowFailureError
 
-import workflows.engine.run
+import workflows.engine.lifetime
 import workflows.engine.shard
 import workflows.program.sharding
 from activities import Agent, task
@@ -195,7 +195,7 @@ async def test_arguments_that_are_together_too_large_are_divided(runs: Runs) -> 
 async def test_a_divided_scatter_comes_out_right_when_its_run_continues_as_new(
     runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workflows.engine.run, "CONTINUE_AT_EVENTS", 40)
+    monkeypatch.setattr(workflows.engine.lifetime, "CONTINUE_AT_EVENTS", 40)
     run = await runs.start(double_then_work, 100)
     assert await run.result() == [2 * n for n in range(100)]
     described = await run.describe()

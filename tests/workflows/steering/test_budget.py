@@ -11,7 +11,7 @@ import pytest
 from temporalio.client import WithStartWorkflowOperation, WorkflowFailureError
 from temporalio.common import WorkflowIDConflictPolicy
 
-import workflows.engine.run
+import workflows.engine.lifetime
 import workflows.program.sharding
 from activities import Agent, prompt, task
 from activities.contract.names import CHOREOGRAPHY_QUEUE
@@ -192,53 +192,6 @@ def test_a_purse_outlives_continuing_as_new() -> None:
     assert after == before
 
 
-# Shares
-
-
-def test_a_part_gets_a_share_of_what_is_left_and_what_its_calls_cost() -> None:
-    whole = purse(usd=1.0, hours=3.0)
-    part = whole.allot("part", 0.5, NOON)
-    assert part.limits == {"usd": pytest.approx(0.45), "hours": 3.0}
-    assert part.methods["write"].usd == 0.1
-    assert whole.allot("other", 1.0, NOON).limits["usd"] == pytest.approx(0.45)
-    assert not whole.has_room("write", NOON)
-
-
-def test_what_a_part_did_not_spend_is_free_again_when_it_has_ended() -> None:
-    whole = purse(usd=1.0)
-    part = whole.allot("part", 1.0, NOON)
-    make_call(part, used(0.2))
-    whole.report("part", part, NOON)
-    assert not whole.has_room("write", NOON)
-    whole.end("part", NOON)
-    assert whole.spent["usd"] == pytest.approx(0.3)
-    assert whole.has_room("write", NOON)
-
-
-def test_a_part_that_has_spent_its_share_gets_more_as_long_as_there_is_some() -> None:
-    whole = purse(usd=1.0)
-    whole.allot("part", 0.5, NOON)
-    more = whole.allot_more("part", "write", NOON)
-    assert more is not None
-    assert more["usd"] == pytest.approx(0.9)
-    assert whole.allot_more("part", "write", NOON) is None
-
-
-def test_what_is_too_little_for_several_parts_is_given_to_one() -> None:
-    whole = purse(usd=0.45)
-    for part in ("one", "two"):
-        whole.allot(part, 0.0, NOON)
-    given = [whole.allot_more(part, "write", NOON) for part in ("one", "two", "one")]
-    assert [limits and round(limits["usd"], 3) for limits in given] == [0.175, 0.1, None]
-
-
-def test_a_warning_counts_what_parts_have_spent() -> None:
-    whole = purse(usd=1.0)
-    part = whole.allot("part", 1.0, NOON)
-    make_call(part, used(0.75))
-    assert whole.report("part", part, NOON) == ["budget: 0.85 of 1.00 USD spent"]
-
-
 # In a run
 
 
@@ -327,7 +280,7 @@ async def test_a_run_pauses_at_its_limit_and_goes_on_when_it_is_raised(runs: Run
 
 @pytest.mark.usefixtures("a_cent_a_call")
 async def test_a_budget_is_spent_over_all_the_histories_of_a_run(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workflows.engine.run, "CONTINUE_AT_EVENTS", 100)
+    monkeypatch.setattr(workflows.engine.lifetime, "CONTINUE_AT_EVENTS", 100)
     run = await runs.start(write_all, words(60), {"budget": {"usd": 0.2}})
     await run.execute_update("set_budget", {"usd": 0.5})
     progress = await until(run, lambda progress: bool(progress["waits_for"]))

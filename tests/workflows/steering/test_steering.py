@@ -7,7 +7,7 @@ import pytest
 from temporalio.client import WithStartWorkflowOperation
 from temporalio.common import RawValue, WorkflowIDConflictPolicy
 
-import workflows.engine.run
+import workflows.engine.lifetime
 import workflows.program.sharding
 from activities.contract.names import CHOREOGRAPHY_QUEUE
 from tests.conftest import Runs
@@ -62,7 +62,7 @@ async def test_a_resumed_run_goes_on_to_its_end(runs: Runs) -> None:
 async def test_a_run_that_is_paused_just_when_it_continues_as_new_is_paused(
     runs: Runs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workflows.engine.run, "CONTINUE_AT_EVENTS", 10)
+    monkeypatch.setattr(workflows.engine.lifetime, "CONTINUE_AT_EVENTS", 10)
     first = await runs.start(wait_for_each, ["a", "b", "c", "d"])
     diary.gate(first.id).set()
     await first.result()
