@@ -47,7 +47,7 @@ class Target(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Anyone:
+class FreeInstance:
     """Any free instance of a pool, or the one that is named."""
 
     pool: Pool
@@ -58,7 +58,7 @@ class Anyone:
         return self.pool.claimed(scope, self.only)
 
 
-class Held:
+class HeldInstance:
     """An instance that the body of a scatter holds: its calls are made one after the other."""
 
     def __init__(self, name: str) -> None:

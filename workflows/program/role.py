@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 from activities.declarations.agent import Agent, methods_of
 from workflows.engine.pool import Pool
 from workflows.errors import UnknownMethod
-from workflows.program.call import Anyone, Call, Held, Target
+from workflows.program.call import Call, FreeInstance, HeldInstance, Target
 
 A = TypeVar("A")
 
@@ -27,7 +27,7 @@ class Role:
         return self._pool.role
 
     def __getattr__(self, name: str) -> Callable[..., Call[Any]]:
-        return _caller(self, name, Anyone(self._pool))
+        return _caller(self, name, FreeInstance(self._pool))
 
     def __repr__(self) -> str:
         return f"<role {self.name}: {self._agent.__name__}, {len(self._pool)} instances>"
@@ -81,18 +81,18 @@ def instance(role: A, name: str) -> A:
     """
     if not isinstance(role, Role):
         return role
-    return cast("A", Instance(role, name, Anyone(role._pool, name)))
+    return cast("A", Instance(role, name, FreeInstance(role._pool, name)))
 
 
-def held_instance(role: Role, name: str) -> tuple[Any, Held]:
+def held_instance(role: Role, name: str) -> tuple[Any, HeldInstance]:
     """Return an instance that is claimed, for a body to use, and the claim by which to end that use."""
-    held = Held(name)
+    held = HeldInstance(name)
     return Instance(role, name, held), held
 
 
 def any_instance(role: Role) -> tuple[Any, Target]:
     """Return what stands for any instance of a role in a call that is made elsewhere, and that call's target."""
-    target = Anyone(role._pool)
+    target = FreeInstance(role._pool)
     return _AnyInstance(role, target), target
 
 

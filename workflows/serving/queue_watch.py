@@ -59,12 +59,12 @@ class QueueWatch(Interceptor):
         self._client = client
         self._queue = queue
         self._called = called
-        self._said: set[str] = set()
+        self._warned_of: set[str] = set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Look for as long as the block lasts."""
-        async with beside(self._look_again_and_again()):
+        async with beside(self._refresh_now_and_then()):
             yield
 
     def workflow_interceptor_class(self, input: WorkflowInterceptorClassInput) -> type[WorkflowInboundInterceptor]:
@@ -80,23 +80,23 @@ class QueueWatch(Interceptor):
 
         return Told
 
-    async def _look_again_and_again(self) -> None:
+    async def _refresh_now_and_then(self) -> None:
         while self._called:
             try:
-                await self._look()
+                await self._refresh()
             except RPCError as error:
                 logger.debug("could not find out who serves the task queues: %s", error.message)
             await asyncio.sleep(LOOK_EVERY_S)
 
-    async def _look(self) -> None:
+    async def _refresh(self) -> None:
         looks = [await look_at(self._client, queue) for queue in self._called]
         self.unserved = frozenset(look.queue for look in looks if not look.served)
-        self._said &= self.unserved
-        if any(look.waiting and look.queue in self.unserved - self._said for look in looks):
+        self._warned_of &= self.unserved
+        if any(look.waiting and look.queue in self.unserved - self._warned_of for look in looks):
             # What a server counts may be left by runs that have ended.
             for queue, calls in (await self._waiting()).items():
-                if queue in self.unserved - self._said:
-                    self._said.add(queue)
+                if queue in self.unserved - self._warned_of:
+                    self._warned_of.add(queue)
                     logger.warning("%s", nobody_serves(queue, calls, team_of(self._queue)))
 
     async def _waiting(self) -> Counter[str]:

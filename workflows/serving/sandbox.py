@@ -59,12 +59,12 @@ class _Sandboxed(Around):
         super().__init__(inside)
         self._a_run_ends = a_run_ends
         self._failure: Any = None
-        self._told = False
+        self._warned = False
 
     def activate(self, act: Any) -> Any:
         """Go on; say what can't be gone on with."""
-        if (said := thrown_out_for(act)) is not None and not self._told:
-            self._told = True
+        if (said := thrown_out_for(act)) is not None and not self._warned:
+            self._warned = True
             self._tell_of_change(said)
         completion = super().activate(act)
         if completion.successful.commands:

@@ -36,7 +36,7 @@ def unknown_choreography(failure: str) -> str:
 class _SaysItOnce(logging.Filter):
     def __init__(self) -> None:
         super().__init__()
-        self._said: OrderedDict[str, None] = OrderedDict()
+        self._warned_of: OrderedDict[str, None] = OrderedDict()
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
@@ -44,11 +44,11 @@ class _SaysItOnce(logging.Filter):
         if not said:
             return True
         run = str(record.args[0]) if isinstance(record.args, tuple) and record.args else ""
-        if run in self._said:
+        if run in self._warned_of:
             return False
-        self._said[run] = None
-        while len(self._said) > _RUNS_REMEMBERED:
-            self._said.popitem(last=False)
+        self._warned_of[run] = None
+        while len(self._warned_of) > _RUNS_REMEMBERED:
+            self._warned_of.popitem(last=False)
         record.levelno, record.levelname = logging.WARNING, "WARNING"
         record.msg, record.args, record.exc_info = "run id %s: %s", (run, said), None
         return True

@@ -75,7 +75,7 @@ class Listing:
         """
         self._status = status
         self._listed = listed
-        self._told: dict[str, Any] = {}
+        self._listed_as: dict[str, Any] = {}
         self._at_once = 0
 
     async def keep(self) -> None:
@@ -102,7 +102,7 @@ class Listing:
             self._at_once = 0
 
     def _has_other_status(self) -> bool:
-        return "RunStatus" in self._told and self._status() != self._told["RunStatus"]
+        return "RunStatus" in self._listed_as and self._status() != self._listed_as["RunStatus"]
 
     def tell(self) -> None:
         """Set those attributes that have changed."""
@@ -110,10 +110,10 @@ class Listing:
         news = {
             name: attributes[name]
             for name in known_by(workflow.info().get_current_build_id())
-            if attributes[name] is not None and attributes[name] != self._told.get(name)
+            if attributes[name] is not None and attributes[name] != self._listed_as.get(name)
         }
         if news:
-            self._told |= news
+            self._listed_as |= news
             workflow.upsert_search_attributes(
                 [_KEY[SEARCH_ATTRIBUTES[name]](name).value_set(value) for name, value in news.items()]
             )
