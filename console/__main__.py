@@ -52,7 +52,12 @@ def parser() -> argparse.ArgumentParser:
         "way, with other models or inputs, or with a program that was changed there.",
     )
     fork.add_argument("workflow_id", metavar="RUN", help="the run, one that goes on or one that has ended")
-    fork.add_argument("--at", required=True, metavar="STEP", help="the step before which it begins, as show lists it")
+    fork.add_argument(
+        "--at",
+        required=True,
+        metavar="STEP",
+        help="the step before which it begins, as show lists it, or a scatter's number",
+    )
     fork.add_argument(
         "--model",
         action="append",

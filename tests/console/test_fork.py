@@ -165,6 +165,17 @@ async def test_other_inputs_that_change_what_came_before_are_told(
     assert "step 1 expected Poet.write by poet-1 (rain)" in told
 
 
+@pytest.mark.parametrize(("step", "asked_again"), [("1", 3), ("1.2", 2), ("2", 1)])
+async def test_a_scatter_is_done_again_from_its_own_number_or_from_an_item_of_it(
+    runs: Runs, poets: Provider, step: str, asked_again: int
+) -> None:
+    async with runs.serving(__name__):
+        run = await runs.start(anthology, ["rain", "snow"], {"instances": {"poet": 1}})
+        await run.result()
+        await (await forked(runs, run, step, models=["poet=openai/other"])).result()
+    assert [request.model for request in poets.requests] == ["any"] * 3 + ["other"] * asked_again
+
+
 async def test_other_inputs_that_change_only_what_comes_are_used(runs: Runs, poets: Provider) -> None:
     async with runs.serving(__name__):
         run = await runs.start(compose, "rain", "snow")

@@ -166,10 +166,9 @@ class Journal:
         return write_page(self._written)
 
     def before(self, step_id: str) -> list[Happening] | None:
-        """Return what the program had been told when it began a step; None if it has not begun it."""
-        if step_id not in self._made:
-            return None
-        return [*read_pages(self._given), *self._written][: self._made[step_id]]
+        """Return what the program had been told when it began a step, or the first inside of one; None if none was."""
+        told = [told for id, told in self._made.items() if id == step_id or id.startswith(f"{step_id}.")]
+        return [*read_pages(self._given), *self._written][: min(told)] if told else None
 
     def keep_timers(self) -> None:
         """Make what the program sleeps, and its timeouts, happenings like others."""

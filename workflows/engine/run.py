@@ -219,7 +219,7 @@ class Run:
         if happened is None:
             raise ForkRefused(
                 f"The run has begun no step '{step}'. 'python -m console show {workflow.info().workflow_id}' lists its "
-                "steps; those of a divided scatter are begun together."
+                "steps; those of a divided scatter are begun together, and have the scatter's number."
             )
         inputs = [json.loads(value.payload.data) for value in self.started_with()]
         return ForkPoint.of(self._carried, inputs, happened)
