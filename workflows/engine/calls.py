@@ -69,7 +69,7 @@ class Calls:
         """Begin without any.
 
         Args:
-            board: Where they are shown.
+            board: What counts how they ended.
             gate: What admits them.
             models: Which models they wait for.
             positions: Where the instances stand that make them.
@@ -104,7 +104,7 @@ class Calls:
         async with self._limits[queue], self._in_flight, self._busy():
             # In its place already: else a pause would come too late for those that wait for one.
             await self._gate.admit(scope.method)
-            self._board.call_begins(scope, workflow.now())
+            scope.send(workflow.now())
             self.queued[queue] += 1
             call = InFlight()
             try:
@@ -133,5 +133,5 @@ class Calls:
             self._limits[queue].observe(call.receipt.waited_s, call.receipt.took_s, now.timestamp())
         self.queued[queue] -= 1
         self._models.call_ends(scope.path, answered=done)
-        self._board.call_ends(scope, call.outcome, call.receipt.usage)
+        self._board.call_ends(scope.role, call.outcome, call.receipt.usage)
         self._gate.settle(scope.method, call.receipt.usage, well=done)

@@ -13,7 +13,7 @@ from workflows.engine.model_waits import ModelWaits
 from workflows.shown.board import Board
 from workflows.shown.listing import Word
 from workflows.shown.progress import Progress
-from workflows.shown.reading import progress, status
+from workflows.shown.reading import calls_running, progress, status
 from workflows.tree.scope import Scope
 
 
@@ -66,7 +66,7 @@ class Display:
             self._main,
             self._board,
             choreography=workflow.info().workflow_type,
-            status=self._status(waits, self._board.calls_running - sum(unserved.values())),
+            status=self._status(waits, calls_running(self._main, self._board) - sum(unserved.values())),
             waits_for=waits,
             instances=self.instances,
         )
@@ -75,7 +75,7 @@ class Display:
 
     def status(self) -> str:
         """Say in words how the run is."""
-        return self._status(self.waits(), self._board.calls_running)
+        return self._status(self.waits(), calls_running(self._main, self._board))
 
     def word(self) -> Word:
         """Say it in one."""

@@ -124,7 +124,7 @@ class Pool:
         self._waiters.append(waiter)
         waiter.scope.waits.append(waiter)
         try:
-            if waiter.scope.holds_anything():
+            if _holds_anything(waiter.scope):
                 _refuse_cycle(waiter)
             return await waiter.granted
         except BaseException:
@@ -145,6 +145,13 @@ class Pool:
                 waiter.granted.set_result(name)
                 return
         self._free.append(name)
+
+
+def _holds_anything(scope: Scope | None) -> bool:
+    """Whether a scope, or one that waits for it, has claimed an instance."""
+    while scope is not None and not scope.holds:
+        scope = scope.parent
+    return scope is not None
 
 
 def _refuse_cycle(waiter: Waiter) -> None:
@@ -178,15 +185,21 @@ def _able_to_go_on(claimer: Scope) -> set[Scope]:
 
 
 def _depends_on(scope: Scope) -> Iterator[Scope]:
-    yield from scope.waited_for()
+    yield from _waited_for(scope)
     for waiter in _waits_of(scope):
         yield from waiter.holders()
 
 
 def _can_go_on(scope: Scope, able: set[Scope]) -> bool:
     return all(any(holder in able for holder in waiter.holders()) for waiter in _waits_of(scope)) and all(
-        inner in able for inner in scope.waited_for()
+        inner in able for inner in _waited_for(scope)
     )
+
+
+def _waited_for(scope: Scope) -> list[Scope]:
+    """Return the children without whose end a scope can't go on: an item that has ended is waited for no more."""
+    # That a phase was left says nothing about who waits for what goes on in it.
+    return [inner for inner in scope.children if not inner.ended or isinstance(inner, PhaseScope)]
 
 
 def _waits_of(scope: Scope) -> list[Claim]:

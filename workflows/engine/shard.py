@@ -153,7 +153,7 @@ class Shard:
         self._messages.send(run_of_this_part(), "shard_reports", *self._how_far(purse))
 
     def _how_far(self, purse: Purse) -> list[Any]:
-        report = self.board.report(self.display.waits(), self.calls.queued)
+        report = self.board.report(self.main.tally.calls, self.calls.queued, self.display.waits())
         return [self._order.scatter, self._order.step, report, purse]
 
 

@@ -40,6 +40,7 @@ async def send_until_done(run: Run, service: Service, request: Request, scope: C
             aside = run.people.put_aside(request.step, suspended_in(outcome.data))
             if aside is None:
                 return outcome
+            scope.put_aside()
     except (Exception, asyncio.CancelledError):  # a run that the collector closes can do nothing
         run.people.put_aside(request.step, None)
         raise

@@ -165,9 +165,7 @@ class _Scatter:
         self.key = key
         self.results: list[Any] = [None] * len(items)
         around = numbering_scope()
-        self.scope = ScatterScope(
-            around.next_step(), parent=around, since=run_time(), pool=_name_of(pool), total=len(items)
-        )
+        self.scope = ScatterScope(around.next_step(), _name_of(pool), around, run_time(), total=len(items))
 
     async def run(self) -> list[Any]:
         todo: Sequence[int] = range(len(self.items))

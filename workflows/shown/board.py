@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel
 
 from activities.contract.usage import Usage
 from workflows.shown.progress import Account, Items
-from workflows.tree.scope import CallScope
 
 CloseStatus = Literal["done", "failed", "cancelled"]
 """How a call or a run ended."""
@@ -51,23 +49,13 @@ class Board:
     def __init__(self, accounts: Mapping[str, Account] | None = None) -> None:
         self.accounts: defaultdict[str, Account] = defaultdict(Account, accounts or {})
         self.ended: CloseStatus | None = None
-        self._running: Counter[str] = Counter()
         self._parts: dict[str, tuple[str, Report]] = {}
         """The last report of each, with the step of its scatter."""
         self._reports_made = 0
 
-    # Calls
-
-    def call_begins(self, call: CallScope, now: datetime) -> None:
-        """Count a call that was sent."""
-        call.is_sent(now)
-        self._running[call.role] += 1
-
-    def call_ends(self, call: CallScope, status: CloseStatus, usage: Usage) -> None:
-        """Count how a call ended, and what it used."""
-        call.since = None
-        self._running[call.role] -= 1
-        account = self.accounts[call.role]
+    def call_ends(self, role: str, status: CloseStatus, usage: Usage) -> None:
+        """Count how a call to a role ended, and what it used."""
+        account = self.accounts[role]
         account.calls_done += status == "done"
         account.calls_failed += status == "failed"
         if usage.model_calls:
@@ -75,21 +63,22 @@ class Board:
 
     # Parts of the run that go on elsewhere
 
-    def report(self, waits_for: list[str], queued: Mapping[str, int]) -> Report:
+    def report(self, running: Counter[str], queued: Mapping[str, int], waits_for: list[str]) -> Report:
         """Tell a run, of a scatter of which this one is a part, how far it is.
 
         Args:
+            running: How many of its calls are at work, by role.
+            queued: How many of them are in which task queue.
             waits_for: What it waits for.
-            queued: How many of its calls are in which task queue.
         """
         self._reports_made += 1
         total = sum(self.accounts.values(), Account())
         return Report(
             number=self._reports_made,
             accounts=self.accounts,
-            calls_running=dict(self._running),
+            calls_running=dict(running),
             queued=dict(queued),
-            items=Items(done=total.calls_done, running=self._running.total(), failed=total.calls_failed),
+            items=Items(done=total.calls_done, running=running.total(), failed=total.calls_failed),
             waits_for=waits_for,
         )
 
@@ -130,14 +119,13 @@ class Board:
         """Return how many items are where in the parts of one scatter, or of all."""
         return sum((report.items for of, report in self._parts.values() if step in (None, of)), Items())
 
-    def running(self, role: str) -> int:
-        """Return how many calls of a role are under way."""
-        return self._running[role] + sum(report.calls_running.get(role, 0) for _, report in self._parts.values())
+    def running(self, here: Mapping[str, int]) -> Counter[str]:
+        """Return how many calls are at work, by role.
 
-    @property
-    def calls_running(self) -> int:
-        """How many calls are under way."""
-        return self._running.total() + sum(sum(r.calls_running.values()) for _, r in self._parts.values())
+        Args:
+            here: Those of the run itself.
+        """
+        return sum((Counter(report.calls_running) for _, report in self._parts.values()), Counter[str](here))
 
     def totals(self) -> dict[str, Account]:
         """Return the accounts of all roles."""

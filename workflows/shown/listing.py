@@ -1,13 +1,12 @@
 """What the server's list of runs says of a run: its search attributes, kept up to date at a low price.
 
 Each change of them is an event in the run's history. So they are set at the start and at the end, when the run begins
-or ceases to wait, and between these at most once in a twentieth of the time that the run has lasted.
+or ceases to wait, and between these, when something happens, at most once in a twentieth of the time that it lasts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -30,12 +29,6 @@ _KEY: dict[str, Callable[[str], SearchAttributeKey[Any]]] = {
 
 LEAST_REST = timedelta(minutes=1)
 """Time between two changes in a young run, if it does not begin to wait or go on."""
-
-AT_ONCE = 10
-"""How often in that time a run may tell that it begins to wait or goes on; further news wait for the time to pass."""
-
-TELLS_THE_LIST = "then sets the search attributes"
-"""What the UI's timeline shows beside the timer for that."""
 
 
 @dataclass(frozen=True)
@@ -76,30 +69,19 @@ class Listing:
         self._status = status
         self._listed = listed
         self._listed_as: dict[str, Any] = {}
-        self._at_once = 0
 
     async def keep(self) -> None:
-        """Set the attributes whenever it is time for it, as long as the run lasts."""
+        """Set the attributes whenever it is time for it, as long as the run lasts.
+
+        No timer wakes the run for it: as long as nothing happens there is nothing new to say.
+        """
         while True:
             self.tell()
             now = workflow.now()
-            due = now + max(LEAST_REST, (now - workflow.info().start_time) / 20)
-            await self._rest(due)
+            await self._time_for_news(now + max(LEAST_REST, (now - workflow.info().start_time) / 20))
 
-    async def _rest(self, due: datetime) -> None:
-        """Wait until it is time for news: for those of another status that is at once, if they are not too many."""
+    async def _time_for_news(self, due: datetime) -> None:
         await workflow.wait_condition(lambda: workflow.now() >= due or self._has_other_status())
-        wait = (due - workflow.now()).total_seconds()
-        if wait <= 0:
-            self._at_once = 0
-        elif self._at_once < AT_ONCE:
-            self._at_once += 1
-        else:
-            with suppress(TimeoutError):
-                await workflow.wait_condition(
-                    lambda: workflow.now() >= due, timeout=wait, timeout_summary=TELLS_THE_LIST
-                )
-            self._at_once = 0
 
     def _has_other_status(self) -> bool:
         return "RunStatus" in self._listed_as and self._status() != self._listed_as["RunStatus"]

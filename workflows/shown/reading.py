@@ -40,29 +40,30 @@ def progress(
     """
     totals = board.totals()
     total = sum(totals.values(), Account())
+    running = board.running(main.tally.calls)
     scatters, working = _scatters(main, board), calls_at_work(main)[:WORKING_LISTED]
     return Progress(
         choreography=choreography,
         status=status,
         phase=what_goes_on(main),
         scatters=scatters,
-        scatters_left_out=main.past.scatters_begun - len(scatters),
+        scatters_left_out=main.tally.scatters_begun - len(scatters),
         working=[
             Working(instance=call.instance, method=call.method, item=call.title, step=call.path, since=since)
             for call, since in working
         ],
-        working_left_out=board.calls_running - len(working),
+        working_left_out=running.total() - len(working),
         calls_done=total.calls_done,
-        calls_running=board.calls_running,
+        calls_running=running.total(),
         calls_failed=total.calls_failed,
         failed_items=failed_items(main, board),
-        last_failures=list(main.past.failures),
+        last_failures=list(main.tally.failures),
         waits_for=waits_for,
         roles=[
             RoleProgress(
                 role=role,
                 instances=size,
-                calls_running=board.running(role),
+                calls_running=running[role],
                 **dict(totals.get(role, Account())),
             )
             for role, size in instances.items()
@@ -102,9 +103,14 @@ def is_under_way(main: Scope, step: str) -> bool:
     return any(call.path == step for call, _ in calls_at_work(main))
 
 
+def calls_running(main: Scope, board: Board) -> int:
+    """Return how many calls are at work; the tree is not walked for it."""
+    return board.running(main.tally.calls).total()
+
+
 def failed_items(main: Scope, board: Board) -> int:
     """Return how many items of scatters failed."""
-    return main.past.failed_items + board.items_elsewhere().failed
+    return main.tally.failed_items + board.items_elsewhere().failed
 
 
 def status(board: Board, waits_for: list[str], *, paused: str | None = None, stuck: bool = False) -> str:
@@ -128,7 +134,7 @@ def status(board: Board, waits_for: list[str], *, paused: str | None = None, stu
 def _scatters(main: Scope, board: Board) -> list[ScatterProgress]:
     under_way = list(_under_way(main.everything_below()))[:SCATTERS_LISTED]
     room = SCATTERS_LISTED - len(under_way)
-    ended = list(main.past.scatters)[-room:] if room else []
+    ended = list(main.tally.scatters_ended)[-room:] if room else []
     return [_scatter(scatter, board) for scatter in (*ended, *under_way)]
 
 

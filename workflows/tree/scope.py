@@ -2,14 +2,13 @@
 
 A scope numbers what is called in it, so that a call's step id (`2.4.1`: first call in the fourth item of the second
 step) is its place in the program, whatever the order in which things end. It is in the tree from its beginning until it
-has ended and nothing below it goes on. To begin and to end has the same price however large the tree is; what a run
-shows is read from it when somebody looks.
+has ended and nothing below it goes on. To begin and to end has the same price however large the tree is.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -47,18 +46,20 @@ class Claim(Protocol):
 
 
 @dataclass
-class Past:
-    """What a tree remembers of what is in it no more.
+class Tally:
+    """What is counted in a tree, and remembered of what is in it no more.
 
     Attributes:
+        calls: How many are at work, by role.
         scatters_begun: How many there were.
-        scatters: Those of them that ended last.
+        scatters_ended: The last of those that have.
         failed_items: How many items of scatters failed.
         failures: The last of these, each in words.
     """
 
+    calls: Counter[str] = field(default_factory=Counter)
     scatters_begun: int = 0
-    scatters: deque[ScatterScope] = field(default_factory=lambda: deque(maxlen=SCATTERS_REMEMBERED))
+    scatters_ended: deque[ScatterScope] = field(default_factory=lambda: deque(maxlen=SCATTERS_REMEMBERED))
     failed_items: int = 0
     failures: deque[str] = field(default_factory=lambda: deque(maxlen=_FAILURES_REMEMBERED))
 
@@ -80,7 +81,7 @@ class Scope:
         waits: The claims that it waits for.
         task: The task whose steps it numbers.
         rounds: How many scatters of each method there were in it.
-        past: What its tree remembers.
+        tally: What is counted in its tree.
     """
 
     path: str = ""
@@ -93,11 +94,11 @@ class Scope:
     waits: list[Claim] = field(default_factory=list, init=False)
     task: asyncio.Task[Any] | None = field(default=None, init=False)
     rounds: dict[str, int] = field(default_factory=dict, init=False)
-    past: Past = field(init=False, repr=False)
+    tally: Tally = field(init=False, repr=False)
     _steps: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        self.past = self.parent.past if self.parent is not None else Past()
+        self.tally = self.parent.tally if self.parent is not None else Tally()
 
     def __enter__(self) -> Self:
         self.begin()
@@ -136,18 +137,6 @@ class Scope:
         place._steps += 1
         return f"{place.path}.{place._steps}" if place.path else str(place._steps)
 
-    def waited_for(self) -> list[Scope]:
-        """Return the children without whose end this one can't go on."""
-        # A phase that was left says nothing about who waits for what goes on in it.
-        return [inner for inner in self.children if not inner.ended or isinstance(inner, PhaseScope)]
-
-    def holds_anything(self) -> bool:
-        """Whether this scope, or one that waits for it, has claimed an instance."""
-        scope: Scope | None = self
-        while scope is not None and not scope.holds:
-            scope = scope.parent
-        return scope is not None
-
     def everything_below(self) -> Iterator[Scope]:
         """Walk this scope and all below it, the outer ones first."""
         found = deque([self])
@@ -176,10 +165,9 @@ class PhaseScope(Scope):
 
 @dataclass(eq=False)
 class ScatterScope(Scope):
-    """A scatter; its children are those of its items that have begun and not ended.
+    """A scatter, entitled by its pool until its first call; its children are the items that have begun and not ended.
 
     Attributes:
-        pool: The name of its pool.
         total: The number of its items.
         done: How many of them have ended well.
         failed: How many have not.
@@ -187,7 +175,6 @@ class ScatterScope(Scope):
         round: How many scatters of this method, with this one, there were at this place of the program.
     """
 
-    pool: str = ""
     total: int = 0
     done: int = field(default=0, init=False)
     failed: int = field(default=0, init=False)
@@ -196,17 +183,17 @@ class ScatterScope(Scope):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._name(self.pool)
+        self._entitle(self.title)
 
     def begin(self) -> None:
         """Put it into the tree, and count it."""
         super().begin()
-        self.past.scatters_begun += 1
+        self.tally.scatters_begun += 1
 
     def end(self) -> None:
         """Take it out of the tree, and remember it."""
         super().end()
-        self.past.scatters.append(self)
+        self.tally.scatters_ended.append(self)
 
     def does(self, method: str) -> None:
         """Learn from its first call what is done to its items."""
@@ -215,22 +202,22 @@ class ScatterScope(Scope):
         rounds = self.parent.place.rounds
         self.method, self.round = method, rounds.get(method, 0) + 1
         rounds[method] = self.round
-        self._name(f"{method}, round {self.round}" if self.round > 1 else method)
+        self._entitle(f"{method}, round {self.round}" if self.round > 1 else method)
 
     def item_fails(self, title: str, why: str) -> None:
         """Count an item that failed, wherever it was worked on, and remember why."""
         self.failed += 1
-        self.past.failed_items += 1
-        self.past.failures.append(f"{title}: {clip(why, _FAILURE_LENGTH)}")
+        self.tally.failed_items += 1
+        self.tally.failures.append(f"{title}: {clip(why, _FAILURE_LENGTH)}")
 
-    def _name(self, name: str) -> None:
+    def _entitle(self, name: str) -> None:
         within = self.parent.place.title if self.parent is not None else ""
         self.title = f"{within}: {name}" if within else name
 
 
 @dataclass(eq=False)
 class CallScope(Scope):
-    """A call of an agent method; `since` is when it was sent, for as long as somebody may be working on it.
+    """A call of an agent method; it is at work from when it is sent until the program is told how it ended.
 
     Attributes:
         role: The role that it is made to.
@@ -242,9 +229,21 @@ class CallScope(Scope):
     method: str = ""
     instance: str = ""
 
-    def is_sent(self, now: datetime) -> None:
-        """Note that it is at work; a scatter learns from its first call what is done to its items."""
+    def send(self, now: datetime) -> None:
+        """Be at work; a scatter learns from its first call what is done to its items."""
         self.since = now
+        self.tally.calls[self.role] += 1
         item = self.parent.place if self.parent is not None else None
         if item is not None and isinstance(item.parent, ScatterScope):
             item.parent.does(self.method)
+
+    def put_aside(self) -> None:
+        """Be at work no more, unless it is sent again."""
+        if self.since is not None:
+            self.since = None
+            self.tally.calls[self.role] -= 1
+
+    def end(self) -> None:
+        """Take it out of the tree."""
+        self.put_aside()
+        super().end()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from workflows.engine.pool import Pool
 from workflows.errors import ClaimCycle, UnknownInstance
-from workflows.tree.scope import Scope
+from workflows.tree.scope import CallScope, PhaseScope, Scope
 
 
 def instances(role: str, size: int) -> list[str]:
@@ -113,6 +113,28 @@ async def test_a_cycle_is_told_from_the_claim_that_closes_it_and_back_to_it() ->
         "three-1 is held by the work on item c (step 3), which waits for this. "
         "Give the pool more instances, or claim in the same order everywhere."
     )
+
+
+async def test_what_outlives_the_item_that_it_was_begun_in_closes_no_cycle() -> None:
+    pool = Pool("coder", instances("coder", 1))
+    outer = Scope("1")
+    with outer.child("1.1") as item, item.child("1.1.1") as late:
+        item.end()
+        async with pool.claimed(outer):
+            waiting = asyncio.create_task(pool.claimed(late).__aenter__())
+            await settle()
+            assert not waiting.done()
+        assert await waiting == "coder-1"
+
+
+async def test_what_outlives_the_phase_that_it_was_begun_in_may_be_waited_for_and_closes_one() -> None:
+    pool = Pool("coder", instances("coder", 1))
+    outer = Scope("1", "parser.py")
+    with PhaseScope(title="review", parent=outer) as phase, CallScope("1.1", "lexer.py", phase) as late:
+        phase.end()
+        async with pool.claimed(outer):
+            with pytest.raises(ClaimCycle, match=r"^the work on parser.py \(step 1\) claims an instance of coder"):
+                await pool.claimed(late).__aenter__()
 
 
 async def test_thousands_of_claims_inside_another_one_are_sorted_out_within_a_workflow_task() -> None:

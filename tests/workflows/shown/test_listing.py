@@ -14,7 +14,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 
 import workflows.shown.listing
-from activities import Agent, task
+from activities import Agent, Person, prompt, task
 from activities.answering.record import current_checkpoint
 from activities.contract.names import SEARCH_ATTRIBUTES
 from activities.contract.usage import Usage
@@ -45,6 +45,23 @@ class Spender(Agent):
 async def spend_all(sums: list[float], spender: Spender) -> int:
     """Spend sums of money."""
     return len(await scatter(sums, spender, lambda s, usd: s.spend(usd), on_error="collect"))
+
+
+class Auditor(Person):
+    """Looks at the books."""
+
+    @prompt
+    async def agree(self, sums: list[float]) -> bool:
+        """Shall {sums} be spent?"""
+
+
+@choreography
+async def spend_while_asking(sums: list[float], spender: Spender, auditor: Auditor) -> bool:
+    """Spend one sum after the other while somebody is asked."""
+    asked = asyncio.ensure_future(auditor.agree(sums))
+    for usd in sums:
+        await spender.spend(usd)
+    return await asked
 
 
 SERVED = ("choreography", "Spender")
@@ -128,10 +145,7 @@ async def test_a_run_that_waits_for_a_person_or_for_money_is_listed_so_in_a_word
         assert await status_of(paused, "waits") == "waits"
 
 
-async def test_a_run_that_begins_to_wait_ever_again_tells_it_a_few_times_at_once_and_then_later(
-    runs_there: Runs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(workflows.shown.listing, "AT_ONCE", 4)
+async def test_a_run_that_begins_to_wait_ever_again_tells_it_each_time_and_without_a_timer(runs_there: Runs) -> None:
     async with runs_there.serving("tests.workflows.council"):
         run = await runs_there.start(decide_once, {"title": "Roses", "pages": 12})
         await status_of(run, "waits")
@@ -140,8 +154,25 @@ async def test_a_run_that_begins_to_wait_ever_again_tells_it_a_few_times_at_once
             await asyncio.sleep(0.1)
             await run.execute_update("resume")
             await asyncio.sleep(0.1)
-    assert await count(run, EventType.EVENT_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES) == 5
-    assert await count(run, EventType.EVENT_TYPE_TIMER_STARTED) == 1
+        assert await status_of(run, "waits") == "waits"
+    assert await count(run, EventType.EVENT_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES) == 12
+    assert await count(run, EventType.EVENT_TYPE_TIMER_STARTED) == 0
+
+
+async def test_a_run_whose_calls_go_on_beside_a_question_does_not_wait_between_them(runs_there: Runs) -> None:
+    async with runs_there.serving(__name__, serve=SERVED):
+        run = await runs_there.start(spend_while_asking, [0.5] * 8)
+        assert await status_of(run, "waits") == "waits"
+        assert (await attributes(run))["CostUsd"] == 4.0
+        [question] = await run.query("questions")
+        await run.execute_update("answer", {"question": question["id"], "answer": True})
+        assert await run.result() is True
+    upserts = [
+        event.upsert_workflow_search_attributes_event_attributes.search_attributes.indexed_fields
+        for event in await events(run)
+        if event.event_type == EventType.EVENT_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES
+    ]
+    assert [json.loads(fields["RunStatus"].data) for fields in upserts] == ["running", "waits", "running", "done"]
 
 
 async def test_the_readmes_queries_find_what_they_are_for(runs_there: Runs, knowing: DevServer) -> None:

@@ -27,13 +27,13 @@ def call(parent: Scope, step: str = "1", method: str = "Coder.write", *, after: 
     made = CallScope(step, "parser.py", parent, role="coder", method=method, instance="coder-1")
     made.begin()
     if after is not None:
-        made.is_sent(NOON + timedelta(seconds=after))
+        made.send(NOON + timedelta(seconds=after))
     return made
 
 
 def scatter(parent: Scope, step: str, total: int = 4, method: str = "") -> ScatterScope:
     """Begin a scatter, of a method if it is known already."""
-    made = ScatterScope(step, parent=parent, pool="coder", total=total)
+    made = ScatterScope(step, "coder", parent, total=total)
     made.begin()
     made.does(method)
     return made
@@ -60,15 +60,28 @@ def test_a_call_is_at_work_from_when_it_was_sent_until_it_has_ended() -> None:
     main, board = Scope(), Board()
     waiting = call(main, "1", after=None)
     assert not is_under_way(main, "1")
-    board.call_begins(waiting, NOON)
+    waiting.send(NOON)
     [working] = read(main, board).working
     assert (working.instance, working.method, working.item) == ("coder-1", "Coder.write", "parser.py")
     assert (working.step, working.since) == ("1", NOON)
     assert is_under_way(main, "1")
-    board.call_ends(waiting, "done", Usage())
+    board.call_ends("coder", "done", Usage())
+    assert is_under_way(main, "1")  # until the program has been told
+    waiting.end()
     assert read(main, board).working == []
     assert not is_under_way(main, "1")
     assert [read(main, board).calls_done, read(main, board).calls_running] == [1, 0]
+
+
+def test_a_call_that_is_put_aside_is_at_work_again_when_it_is_sent_again() -> None:
+    main = Scope()
+    asks = call(main)
+    asks.put_aside()
+    assert [read(main).working, read(main).calls_running] == [[], 0]
+    asks.send(NOON + timedelta(hours=1))
+    assert [working.since.hour for working in read(main).working] == [13]
+    asks.end()
+    assert read(main).calls_running == 0
 
 
 def test_calls_are_told_in_the_order_in_which_they_were_sent_wherever_they_are() -> None:
@@ -81,10 +94,10 @@ def test_calls_are_told_in_the_order_in_which_they_were_sent_wherever_they_are()
 
 
 def test_of_many_calls_some_are_told_and_the_others_counted() -> None:
-    main, board = Scope(), Board()
+    main = Scope()
     for number in range(WORKING_LISTED + 7):
-        board.call_begins(call(main, str(number), after=None), NOON)
-    told = read(main, board)
+        call(main, str(number))
+    told = read(main)
     assert [len(told.working), told.working_left_out, told.calls_running] == [WORKING_LISTED, 7, WORKING_LISTED + 7]
 
 

@@ -73,16 +73,6 @@ def test_what_begins_in_a_scope_that_has_ended_brings_it_back_as_long_as_it_goes
     assert below(main) == []
 
 
-def test_nobody_waits_for_what_outlives_an_item_but_for_what_outlives_a_phase() -> None:
-    main = Scope()
-    item, named = main.child("1.1"), PhaseScope(title="review", parent=main)
-    for scope in (item, named):
-        scope.begin()
-        scope.child("1.1.1").begin()
-        scope.end()
-    assert main.waited_for() == [named]
-
-
 def test_a_scope_that_is_left_by_an_error_has_ended() -> None:
     main = Scope()
     with pytest.raises(KeyError), main.child("1"):
@@ -107,13 +97,13 @@ def test_a_scatter_is_named_by_its_first_call_and_counts_its_rounds_where_it_is(
     item = Scope("1.1", "parser.py", main)
 
     def titled(parent: Scope, method: str) -> str:
-        with ScatterScope("2", parent=parent, pool="coder") as made, made.child("2.1") as one:
+        with ScatterScope("2", "coder", parent) as made, made.child("2.1") as one:
             named = PhaseScope(title="inside", parent=one)
             for does in (method, "Coder.other"):
-                CallScope("2.1.1", parent=named, method=does).is_sent(datetime.now(UTC))
+                CallScope("2.1.1", parent=named, method=does).send(datetime.now(UTC))
         return made.title
 
-    assert ScatterScope("2", parent=main, pool="coder").title == "coder"
+    assert ScatterScope("2", "coder", main).title == "coder"
     assert [titled(main, "Coder.write") for _ in range(2)] == ["Coder.write", "Coder.write, round 2"]
     assert titled(item, "Coder.write") == "parser.py: Coder.write"
     assert titled(PhaseScope(title="late", parent=item), "Coder.write") == "parser.py: Coder.write, round 2"
