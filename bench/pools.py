@@ -1,7 +1,7 @@
 """How much of a pool's time goes to its work, if each instance could work all the time: 10 to 1,000 of them.
 
 The work is a task that takes as long as the model would, so that what is measured is the harness and the engine. Beside
-it stands the same through litellm, which takes 2 ms of a processor for each call, and the same in the bare SDK.
+it stands the same as a prompt, through litellm and HTTP to a model that thinks as long, and the same in the bare SDK.
 """
 
 from __future__ import annotations
@@ -63,14 +63,23 @@ async def measure(scale: float, processes: int) -> list[Figure]:
 
 async def _efficiency(here: Site, pool: Pool, processes: int, rounds: int) -> list[Figure]:
     await _serve(here, pool, processes)
-    runs = [await _take(here, pool, pool.items) for _ in range(rounds)]
-    failed = await _failed_tasks(here, runs)
-    efficiency = statistics.median(map(pool.efficiency, runs))
+    runs: dict[str, list[Ran]] = {"a task": [], "a prompt": []}
+    cpu: dict[str, list[float]] = {"a task": [], "a prompt": []}
+    for _ in range(rounds):  # in turn, as the machine may be slower at one time than at another
+        for kind, work in (("a task", _take), ("a prompt", _think)):
+            before = here.cpu_of_workers()
+            runs[kind].append(await work(here, pool, pool.items))
+            cpu[kind].append(1_000 * (here.cpu_of_workers() - before) / pool.calls)
+    failed = await _failed_tasks(here, runs["a task"])
+    tasks, prompts = ([pool.efficiency(ran) for ran in runs[kind]] for kind in runs)
     what = _named(pool, processes)
+    through_litellm = statistics.median(prompt / task for prompt, task in zip(prompts, tasks, strict=True))
     return [
-        Figure(f"{what}: ideal time / time", efficiency, "ratio", at_least=pool.at_least),
+        Figure(f"{what}: ideal time / time", statistics.median(tasks), "ratio", at_least=pool.at_least),
         Figure(f"{what}: the same in the bare SDK", pool.efficiency(await _bare(here, pool)), "ratio"),
-        Figure(f"{what}: the same through litellm", pool.efficiency(await _think(here, pool)), "ratio"),
+        Figure(f"{what}: the same through litellm", statistics.median(prompts), "ratio"),
+        Figure(f"{what}: through litellm / without", through_litellm, "ratio", at_least=0.9),
+        *(Figure(f"{what}: processor's time of {kind}", statistics.median(each), "ms") for kind, each in cpu.items()),
         Figure(f"{what}: failed workflow tasks", failed, "tasks", at_most=0),
     ]
 
@@ -82,14 +91,17 @@ async def _untuned(here: Site, pool: Pool, processes: int) -> list[Figure]:
 
 
 async def _serve(here: Site, pool: Pool, processes: int) -> None:
-    """Start the workers, and have each of them work once."""
+    """Start the model and the workers, and have each of them work once."""
+    address = await here.model(pool.seconds)
     for _ in range(processes):
         await here.worker(
             *(f"--serve={name}" for name in ("choreography", "Hand.take", "Thinker.think")),
             f"--concurrency={pool.instances}",
-            THINKING_S=str(pool.seconds),
+            LOOPBACK=address,
+            OPENAI_API_KEY="any",
         )
     await here.run(take_at_once, 10 * processes, pool.seconds, instances={"hand": pool.instances})
+    await here.run(think_at_once, 10 * processes, instances={"thinker": pool.instances})
 
 
 async def _take(here: Site, pool: Pool, items: int) -> Ran:
@@ -98,10 +110,9 @@ async def _take(here: Site, pool: Pool, items: int) -> Ran:
     return right(ran, list(range(count)))
 
 
-async def _think(here: Site, pool: Pool) -> Ran:
-    await here.run(think_at_once, 20, instances={"thinker": pool.instances})
-    ran = await here.run(think_at_once, pool.calls, instances={"thinker": pool.instances})
-    return right(ran, ["Done."] * pool.calls)
+async def _think(here: Site, pool: Pool, items: int) -> Ran:
+    ran = await here.run(think_at_once, pool.instances * items, instances={"thinker": pool.instances})
+    return right(ran, ["Done."] * pool.instances * items)
 
 
 async def _bare(here: Site, pool: Pool) -> Ran:

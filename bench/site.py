@@ -86,18 +86,24 @@ class Site:
         self.client = client
         self.folder = folder
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._workers: list[subprocess.Popen[bytes]] = []
 
     async def worker(self, *options: str, **environment: str) -> subprocess.Popen[bytes]:
         """Start a worker of `bench.team`, and wait until it serves."""
-        return await self.program(*TEAM, *options, **environment)
+        self._workers.append(await self.program(*TEAM, *options, **environment))
+        return self._workers[-1]
 
     async def counted_worker(self, **environment: str) -> Requests:
         """Start a worker whose requests to the server are counted, and wait until it serves."""
-        with socket.socket() as probe:
-            probe.bind((HOST, 0))
-            address = f"{HOST}:{probe.getsockname()[1]}"
+        address = f"{HOST}:{_free_port()}"
         await self.program("-m", "bench.counted", address, **environment)
         return Requests(address)
+
+    async def model(self, seconds: float) -> str:
+        """Start a model that thinks for some seconds; return its address."""
+        port = _free_port()
+        await self.program("-m", "bench.model_server", str(port), str(seconds))
+        return f"http://{HOST}:{port}/v1"
 
     async def program(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
         """Start a Python program that serves, and wait until it says so."""
@@ -138,12 +144,28 @@ class Site:
         )
         return Ran(workflow_id, result, time.perf_counter() - start)
 
+    def cpu_of_workers(self) -> float:
+        """Return the seconds of a processor that the workers have used so far."""
+        return sum(_cpu_of(process.pid) for process in self._workers)
+
     def end(self) -> None:
         """End all processes."""
         while self._processes:
             process = self._processes.pop()
             process.kill()
             guarded.end(process)
+
+
+def _cpu_of(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 @asynccontextmanager

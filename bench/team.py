@@ -44,7 +44,9 @@ class Hand(Agent):
 class Thinker(Hand):
     """You think for a second before you do as you are told."""
 
-    parameters = {"mock_response": "Done.", "mock_delay": float(os.environ.get("THINKING_S", "1"))}  # noqa: RUF012
+    model = "openai/loopback"
+    api_base = os.environ.get("LOOPBACK")
+    parameters = {}  # noqa: RUF012
 
     @prompt(memory=False)
     async def think(self, number: int) -> str:
