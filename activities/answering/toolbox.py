@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, from_json
@@ -53,7 +54,7 @@ class Toolbox:
     def __init__(self, agent: Agent) -> None:
         self.agent = agent
         self.tools = tools_of(type(agent))
-        self.schemas = [tool_schema(name, tool) for name, tool in self.tools.items()]
+        self.schemas = _schemas_of(type(agent))
 
     def wanting_approval(self, calls: Iterable[Message]) -> list[WantedApproval]:
         """Return those of the calls that a person has to agree to before they are made."""
@@ -140,6 +141,16 @@ def _wanted(call: Message) -> WantedApproval:
         arguments=in_short(from_json(arguments)),
         digest=digest_of(arguments),
     )
+
+
+_schemas: WeakKeyDictionary[type, Sequence[Schema]] = WeakKeyDictionary()
+
+
+def _schemas_of(agent: type) -> Sequence[Schema]:
+    """Describe the tools of a class once, as that takes milliseconds; nobody may change what is returned."""
+    if agent not in _schemas:
+        _schemas[agent] = tuple(tool_schema(name, tool) for name, tool in tools_of(agent).items())
+    return _schemas[agent]
 
 
 def tool_schema(name: str, tool: Method[..., Any]) -> Schema:
