@@ -1,4 +1,4 @@
-"""A model provider on loopback: it speaks OpenAI's chat-completions protocol, over real HTTP.
+"""A model provider on loopback: it speaks OpenAI's chat-completions protocol, and Anthropic's, over real HTTP.
 
 What it says is up to who inherits from it. A reply writes itself, so that there may be any, impossible ones included.
 """
@@ -12,22 +12,33 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol, Self, TypeAlias
+
+from testing import messages
+from testing.prompt_cache import CacheUse, PromptCache
 
 JSON: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Request:
-    """A chat-completions request as it arrived; names of headers in lower case."""
+    """A request for an answer; names of headers in lower case.
+
+    Attributes:
+        body: What was asked, as a chat-completions request.
+        headers: Those that came with it.
+        at: When it came, by the monotonic clock.
+        sent: The body as it arrived, where that is in another protocol.
+    """
 
     body: JSON
     headers: Mapping[str, str]
     at: float = field(default_factory=time.monotonic)
+    sent: JSON | None = None
 
     @property
     def model(self) -> str:
@@ -79,7 +90,7 @@ class Text:
 
     def send(self, to: Exchange) -> None:
         """Write itself."""
-        to.send(200, _completion(self, [], to.asked.model))
+        to.say(self)
 
 
 @dataclass(frozen=True)
@@ -103,7 +114,7 @@ class Tools:
 
     def send(self, to: Exchange) -> None:
         """Write itself."""
-        to.send(200, _completion(self, self.calls, to.asked.model))
+        to.say(self, self.calls)
 
 
 @dataclass(frozen=True)
@@ -118,8 +129,11 @@ class Fault:
 
     def send(self, to: Exchange) -> None:
         """Write itself."""
-        kind = self.type or _KINDS.get(self.status, "server_error")
         headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        if to.asked.sent is not None:
+            to.send(self.status, messages.failure(self.status, self.message, self.type), headers)
+            return
+        kind = self.type or _KINDS.get(self.status, "server_error")
         error = {"message": self.message, "type": kind, "param": None, "code": self.code}
         to.send(self.status, {"error": error}, headers)
 
@@ -143,11 +157,13 @@ class Loopback:
     Attributes:
         url: Where, as `OPENAI_BASE_URL` takes it.
         anywhere: Whether completions are served at any path.
+        cache: What it has of earlier prompts, if it is to tell the usage of a provider that caches them.
         requests: Every request for a completion, recorded before it is replied to.
         abandoned: Those whose client hung up while a `Slow` reply was due.
     """
 
-    def __init__(self, *, anywhere: bool = False) -> None:
+    def __init__(self, *, anywhere: bool = False, cache: PromptCache | None = None) -> None:
+        self.cache = cache
         self.requests: list[Request] = []
         self.abandoned: list[Request] = []
         self.anywhere = anywhere
@@ -157,12 +173,14 @@ class Loopback:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment in which models are asked here: `MODEL`, and what any `openai/…` model needs."""
+        """The environment in which models are asked here: `MODEL`, and what `openai/…` and `anthropic/…` need."""
         return {
             "MODEL": "openai/any",
             "OPENAI_API_KEY": "any",
             "OPENAI_BASE_URL": self.url,
             "OPENAI_API_BASE": self.url,
+            "ANTHROPIC_API_KEY": "any",
+            "ANTHROPIC_API_BASE": self.url.removesuffix("/v1"),
         }
 
     def reply(self, request: Request) -> Reply:
@@ -236,8 +254,12 @@ class Exchange(BaseHTTPRequestHandler):
         """Reply to a request for a completion."""
         provider = self.server.provider
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.asked = Request(body, {name.lower(): value for name, value in self.headers.items()})
-        if self.path != "/v1/chat/completions" and not provider.anywhere:
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        if self.path == _MESSAGES:
+            self.asked = Request(messages.as_completion_request(body), headers, sent=body)
+        else:
+            self.asked = Request(body, headers)
+        if self.path not in ("/v1/chat/completions", _MESSAGES) and not provider.anywhere:
             Fault(404, f"no such path: {self.path}").send(self)
             return
         provider.requests.append(self.asked)
@@ -246,6 +268,26 @@ class Exchange(BaseHTTPRequestHandler):
         except Exception as error:
             reply = Fault(400, f"the test's provider: {type(error).__name__}: {error}")
         reply.send(self)
+
+    def say(self, reply: Text | Tools, calls: Sequence[ToolCall] = ()) -> None:
+        """Answer, in the protocol in which it was asked."""
+        cache, asked = self.server.provider.cache, self.asked
+        try:
+            use = CacheUse(fresh=reply.prompt_tokens) if cache is None else _use_of(cache, asked)
+        except ValueError as error:
+            Fault(400, str(error)).send(self)
+            return
+        made = [_tool_call(call) for call in calls]
+        if asked.sent is None:
+            self.send(200, _completion(reply, made, asked.model, use))
+            return
+        usage = {
+            "input_tokens": use.fresh,
+            "cache_creation_input_tokens": use.written,
+            "cache_read_input_tokens": use.read,
+            "output_tokens": reply.completion_tokens,
+        }
+        self.send(200, messages.answer(reply.content, made, reply.finish_reason, asked.model, usage))
 
     def send(self, status: int, body: JSON | str, headers: Mapping[str, str] | None = None) -> None:
         """Write a whole response."""
@@ -281,12 +323,17 @@ _KINDS = {
     429: "requests",
 }
 _ids = itertools.count(1)
+_MESSAGES = "/v1/messages"
 
 
-def _completion(reply: Text | Tools, calls: tuple[ToolCall, ...] | list[ToolCall], model: str) -> JSON:
+def _use_of(cache: PromptCache, asked: Request) -> CacheUse:
+    return cache.by_itself(asked.body) if asked.sent is None else cache.by_marks(asked.sent)
+
+
+def _completion(reply: Text | Tools, calls: Sequence[JSON], model: str, use: CacheUse) -> JSON:
     message: JSON = {"role": "assistant", "content": reply.content}
     if calls:
-        message["tool_calls"] = [_tool_call(call) for call in calls]
+        message["tool_calls"] = list(calls)
     return {
         "id": f"chatcmpl-{next(_ids)}",
         "object": "chat.completion",
@@ -295,9 +342,10 @@ def _completion(reply: Text | Tools, calls: tuple[ToolCall, ...] | list[ToolCall
         "service_tier": "default",
         "choices": [{"index": 0, "message": message, "finish_reason": reply.finish_reason}],
         "usage": {
-            "prompt_tokens": reply.prompt_tokens,
+            "prompt_tokens": use.tokens,
             "completion_tokens": reply.completion_tokens,
-            "total_tokens": reply.prompt_tokens + reply.completion_tokens,
+            "total_tokens": use.tokens + reply.completion_tokens,
+            **({"prompt_tokens_details": {"cached_tokens": use.read}} if use.read else {}),
         },
     }
 

@@ -18,6 +18,7 @@ from activities.errors import ScriptExhausted
 from activities.models.scripted import Reply as Said
 from activities.models.scripted import Script, prompt_tokens
 from testing.loopback import Fault, Loopback, Reply, Request, Slow, Text, ToolCall, Tools
+from testing.prompt_cache import PromptCache
 
 
 class ScriptedProvider(Loopback):
@@ -28,16 +29,17 @@ class ScriptedProvider(Loopback):
     written is refused, with what to add.
 
     `environment` is what to set where models are asked: in the test (`monkeypatch.setenv`), or in a worker's process.
-    Agents that name an `openai/…` model of their own ask here as well.
+    Agents that name an `openai/…` or `anthropic/…` model of their own ask here as well.
     """
 
-    def __init__(self, script: str | Path | Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, script: str | Path | Sequence[Mapping[str, Any]], *, cache: PromptCache | None = None) -> None:
         """Take a script.
 
         Args:
             script: The path of its file, or its entries, with the keys of a file's `[[entry]]`: `when`, `unless`, and
                 `turns` of `answer`, `call` or `choose`. Here an answer may be a model or dataclass too. What is neither
                 text nor an object is asked for as an object: `{"answer": {"answer": 5}}`.
+            cache: Where usage is to be that of a provider that caches prompts, what it has of them.
 
         Raises:
             SettingInvalid: It can't be used; names the place and the mend.
@@ -47,7 +49,7 @@ class ScriptedProvider(Loopback):
             if isinstance(script, str | Path)
             else Script.read({"entry": to_jsonable_python(script)}, "given in code")
         )
-        super().__init__()
+        super().__init__(cache=cache)
 
     def reply(self, request: Request) -> Reply:
         """Return what the script says next."""

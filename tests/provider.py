@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from testing.loopback import JSON, Exchange, Fault, Loopback, Reply, Request, Slow, Text, ToolCall, Tools
+from testing.prompt_cache import PromptCache
 
 __all__ = ["JSON", "Fault", "Reply", "Request", "Slow", "Text", "ToolCall", "Tools"]  # and what follows
 
@@ -123,8 +124,14 @@ class Provider(Loopback):
     the answer is a 400 that says so.
     """
 
-    def __init__(self, responder: Callable[[Request], Reply] | None = None, *, anywhere: bool = False) -> None:
-        super().__init__(anywhere=anywhere)
+    def __init__(
+        self,
+        responder: Callable[[Request], Reply] | None = None,
+        *,
+        anywhere: bool = False,
+        cache: PromptCache | None = None,
+    ) -> None:
+        super().__init__(anywhere=anywhere, cache=cache)
         self._responder = responder
         self._queue: deque[Reply] = deque()
         self._own: list[tuple[str, deque[Reply]]] = []

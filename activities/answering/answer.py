@@ -31,6 +31,7 @@ from activities.errors import AnswerInvalid, ContextTooLong, TurnLimit
 from activities.memory.port import Memory, Recalled, leave_to_be_read
 from activities.memory.transcript import Entry, Message, Transcript
 from activities.models import model
+from activities.models.caching import WATCH, Beginning
 from activities.values.schema import ANSWER_TOOL
 
 
@@ -226,11 +227,17 @@ class TurnLoop:
         return [{"role": "system", "content": system}] if system else []
 
     def _next_request(self) -> model.ModelRequest:
+        opening, tools, parameters = self._opening(), self.toolbox.schemas, self._parameters()
+        kind = f"{type(self.agent).__module__}.{type(self.agent).__qualname__}.{self.method.name}"
+        prompt = "".join(message["content"] for message in opening)
+        WATCH.look(kind, self.model, Beginning(prompt, tools, parameters))
         return model.ModelRequest(
             model=self.model,
-            messages=[*self._opening(), *self._transcript().messages()],
-            tools=self.toolbox.schemas,
-            parameters=self._parameters(),
+            messages=[*opening, *self._transcript().messages()],
+            tools=tools,
+            parameters=parameters,
+            goes_on=bool(tools) or self.method.options.memory is not False,
+            cached=self.agent.prompt_caching,
         )
 
     def _parameters(self) -> dict[str, Any]:

@@ -23,6 +23,10 @@ SOFT = 0.6
 HARD = 0.8
 """Fraction of the context window past which the middle is summarised."""
 
+GAIN = 0.1
+"""Fraction of the context window that must be won by showing more results in short: what comes after the first that is
+shown otherwise than before is no longer in the provider's cache."""
+
 TURNS_KEPT = 3
 """How many of the last turns stay whole."""
 
@@ -73,13 +77,17 @@ async def compact(
         return await _tokens(window, [*system, *of.messages()], tools)
 
     notes: list[Entry] = []
-    if not force and await size(transcript) <= SOFT * window.tokens:
+    before = await size(transcript)
+    if not force and before <= SOFT * window.tokens:
         return notes, Usage()
     tail = _start_of_last_turns(transcript, current)
     if tail > (transcript.last_note("shortened") or {"before": 0})["before"]:
         notes.append(shorten(tail))
-    if not force and await size(transcript.plus(notes)) <= HARD * window.tokens:
-        return notes, Usage()
+    after = await size(transcript.plus(notes))
+    won = (_length(transcript.messages()) - _length(transcript.plus(notes).messages())) / model.BYTES_OF_A_TOKEN
+    is_worth_it = won >= GAIN * window.tokens
+    if not force and after <= HARD * window.tokens and (is_worth_it or before <= HARD * window.tokens):
+        return (notes if is_worth_it else []), Usage()
     note, usage = await _summarise(transcript, current, tail, window)
     if note is not None:
         notes.append(note)
@@ -90,10 +98,14 @@ async def compact(
 
 async def _tokens(window: Window, messages: Sequence[Message], tools: Sequence[Schema]) -> int:
     """Count tokens; where the bytes alone are few enough, they will do, as a token has at least one."""
-    size = len(json.dumps([*messages, *tools], ensure_ascii=False).encode())
+    size = _length([*messages, *tools])
     if size <= SOFT * window.tokens:
         return size
     return await model.count_tokens(window.model, messages, tools)
+
+
+def _length(said: Sequence[Any]) -> int:
+    return len(json.dumps(said, ensure_ascii=False).encode())
 
 
 def _start_of_last_turns(transcript: Transcript, current: int) -> int:

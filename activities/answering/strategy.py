@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from activities.errors import ModelRefused, SettingInvalid
@@ -151,12 +151,11 @@ def _answer_tool(answer: AnswerSchema) -> Schema:
 
 
 def _shaped(request: model.ModelRequest, way: Asking) -> model.ModelRequest:
-    return model.ModelRequest(
-        model=request.model,
+    return replace(
+        request,
         messages=_instructed(request.messages, way.instructions),
         tools=[*request.tools, *way.tools],
         response_format=way.response_format,
-        parameters=request.parameters,
     )
 
 

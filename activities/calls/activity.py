@@ -333,4 +333,5 @@ def _in_short(checkpoint: Checkpoint) -> str:
     if not usage.model_calls:
         return "no model asked"
     cost = "unknown cost" if usage.cost_usd is None else f"${usage.cost_usd:.4f}"
-    return f"{usage.model_calls} model calls, {usage.prompt_tokens + usage.completion_tokens:,} tokens, {cost}"
+    cached = f" ({usage.cache_read_tokens:,} of them cached)" if usage.cache_read_tokens else ""
+    return f"{usage.model_calls} model calls, {usage.prompt_tokens + usage.completion_tokens:,} tokens{cached}, {cost}"

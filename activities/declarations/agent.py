@@ -55,6 +55,7 @@ class Agent:
         context_window: The model's context window in tokens; litellm's table knows it for many models.
         compaction_model: Who summarises a conversation that has become too long; the model itself otherwise.
         parameters: Any other parameters of litellm's `acompletion`.
+        prompt_caching: Whether providers that want to be told are told what of a conversation to keep for a later turn.
     """
 
     model: str | None = None
@@ -69,6 +70,7 @@ class Agent:
     context_window: int | None = None
     compaction_model: str | None = None
     parameters: Mapping[str, Any] = {}
+    prompt_caching: bool = True
 
     def __init__(
         self, name: str | None = None, *, model: str | None = None, workspace: Path | str | None = None

@@ -196,6 +196,8 @@ def _regular_usage(usage: Any) -> dict[str, Any]:
         elif (tokens := sensible_tokens(value)) is not None:
             made[key] = tokens
     prompt, completion = made.setdefault("prompt_tokens", 0), made.setdefault("completion_tokens", 0)
+    if details := made.get("prompt_tokens_details"):  # of which there are no more than of the whole
+        made["prompt_tokens_details"] = {name: min(tokens, prompt) for name, tokens in details.items()}
     made["total_tokens"] = max(made.get("total_tokens", 0), prompt + completion)
     return made
 

@@ -28,6 +28,7 @@ from activities.errors import (
 )
 from activities.models import inside
 from activities.models.asking import apart
+from activities.models.caching import marked, wants_marks
 from activities.models.completion import is_object, regular_message, sensible_cost, sensible_tokens
 from activities.models.model_errors import AGAIN, Shape, sort_error
 from activities.models.wire import bounded
@@ -58,13 +59,25 @@ _KEPT_IN_MESSAGES = (
 
 @dataclass(frozen=True)
 class ModelRequest:
-    """One request to a model."""
+    """One request to a model.
+
+    Attributes:
+        model: By litellm's name.
+        messages: The conversation.
+        tools: What the model may call.
+        response_format: The form of its answer.
+        parameters: Any others of litellm's `acompletion`.
+        goes_on: Whether another request will begin with all of this, so that it is worth keeping at the provider's.
+        cached: Whether the provider is told what to keep.
+    """
 
     model: str
     messages: Sequence[Message]
     tools: Sequence[Schema] = ()
     response_format: Schema | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
+    goes_on: bool = False
+    cached: bool = True
 
     @property
     def shapes(self) -> list[Shape]:
@@ -96,14 +109,16 @@ async def complete(request: ModelRequest) -> Answer:
 
 async def _complete(litellm: Any, request: ModelRequest) -> Answer:
     parameters = dict(request.parameters)
-    if request.tools:
-        parameters["tools"] = list(request.tools)
-    if request.response_format:
-        parameters["response_format"] = request.response_format
     try:
         if request.model.startswith(f"{SCRIPTED}/"):
             _price_script(request.model)
-        messages = [fit_to_send(message) for message in request.messages]
+        messages, tools = [fit_to_send(message) for message in request.messages], list(request.tools)
+        if request.cached and _wants_marks(request.model):
+            messages, tools = marked(messages, tools, goes_on=request.goes_on)
+        if tools:
+            parameters["tools"] = tools
+        if request.response_format:
+            parameters["response_format"] = request.response_format
         of_openai = _provider(request.model) == "openai"
         if of_openai and (headers := inside.headers_of(parameters)):
             parameters["extra_headers"] = {**headers, **(parameters.get("extra_headers") or {})}
@@ -136,6 +151,12 @@ async def provider_of(model: str) -> str:
 @functools.cache
 def _provider(model: str) -> str:
     return str(_litellm().get_llm_provider(model)[1])
+
+
+@functools.cache
+def _wants_marks(model: str) -> bool:
+    known = bool(_litellm().utils.supports_prompt_caching(model))
+    return wants_marks(_provider(model), model, known_to_cache=known)
 
 
 async def count_tokens(model: str, messages: Sequence[Message], tools: Sequence[Schema]) -> int:
@@ -307,11 +328,16 @@ def _usage(litellm: Any, request: ModelRequest, message: Message, response: Any)
         prompt = prompt or _tokens_in([*request.messages, *request.tools])
         completion = completion or _tokens_in(_spoken(message))
         cost = _price(litellm, request.model, prompt, completion)
+    details = getattr(usage, "prompt_tokens_details", None)
+    read = min(sensible_tokens(getattr(details, "cached_tokens", None)) or 0, prompt or 0)
+    written = min(sensible_tokens(getattr(details, "cache_creation_tokens", None)) or 0, (prompt or 0) - read)
     return Usage(
         models=[request.model],
         model_calls=1,
         prompt_tokens=prompt or 0,
         completion_tokens=completion or 0,
+        cache_read_tokens=read,
+        cache_write_tokens=written,
         cost_usd=cost,
         estimated=int(estimated),
     )

@@ -12,9 +12,10 @@ import pytest
 from pydantic import BaseModel
 
 from activities import Agent, prompt, tool
-from activities.errors import AgentError, SettingInvalid
+from activities.errors import AgentError, ModelRefused, ModelUnavailable, SettingInvalid
 from activities.models import model
-from testing import ScriptedProvider
+from testing import PromptCache, ScriptedProvider
+from testing.loopback import Fault, Reply, Request
 from tests.conftest import Runs
 from workflows import choreography, scatter
 
@@ -91,6 +92,78 @@ async def test_an_answer_of_a_model_class_comes_back_as_such_after_its_tools(mon
     assert "count" in first.tools
     assert second.messages[-1]["role"] == "tool"
     assert second.messages[-1]["content"] == "3"
+
+
+async def test_a_script_answers_in_anthropics_protocol_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    with scripted(monkeypatch, SCRIPT) as provider:
+        reader = Reader(model="anthropic/claude-sonnet-4-5")
+        assert await reader.summarise("…") == SUMMARY
+        assert await reader.say("hello") == "good day"
+    first, second, _ = provider.requests
+    assert first.sent is not None
+    assert first.last_user.startswith("Summarise this report: …")
+    assert "count" in first.tools
+    assert (second.messages[-1]["role"], second.messages[-1]["content"]) == ("tool", "3")
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (401, ModelRefused),
+        (400, ModelRefused),
+        (429, ModelUnavailable),
+        (500, ModelUnavailable),
+        (529, ModelUnavailable),
+    ],
+)
+async def test_a_fault_is_told_in_the_protocol_in_which_was_asked(
+    monkeypatch: pytest.MonkeyPatch, status: int, expected: type[AgentError]
+) -> None:
+    class Faulty(ScriptedProvider):
+        def reply(self, request: Request) -> Reply:
+            return Fault(status, "Not today.", retry_after=3)
+
+    with Faulty(SCRIPT) as provider:
+        for name, value in provider.environment.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(expected, match=r"Not today\.?") as told:
+            await Reader(model="anthropic/claude-sonnet-4-5").say("hello")
+    assert getattr(told.value, "retry_after", 3) == 3
+
+
+async def test_usage_may_be_that_of_a_provider_that_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ScriptedProvider(SCRIPT, cache=PromptCache(least=1)) as provider:
+        for name, value in provider.environment.items():
+            monkeypatch.setenv(name, value)
+        await Reader(model="anthropic/claude-sonnet-4-5").summarise("…")
+    assert provider.cache is not None
+    first, second = provider.cache.uses
+    assert (first.read, second.read) == (0, first.written)
+
+
+def test_what_is_older_than_a_cache_keeps_it_is_gone() -> None:
+    cache = PromptCache(seconds=0.0, least=1)
+    body = {"system": [{"type": "text", "text": "You are.", "cache_control": {"type": "ephemeral"}}], "messages": []}
+    assert [cache.by_marks(body).read for _ in range(2)] == [0, 0]
+
+
+def test_what_ends_more_than_twenty_blocks_before_a_mark_is_not_found() -> None:
+    cache = PromptCache(least=1)
+
+    def asked(blocks: int) -> dict[str, Any]:
+        content: list[dict[str, Any]] = [{"type": "text", "text": f"{number}"} for number in range(blocks)]
+        content[-1]["cache_control"] = {"type": "ephemeral"}
+        return {"messages": [{"role": "user", "content": content}]}
+
+    assert cache.by_marks(asked(5)).read == 0
+    assert cache.by_marks(asked(25)).read == 0
+    assert cache.by_marks(asked(44)).read > 0
+
+
+def test_more_marks_than_four_are_refused() -> None:
+    block = {"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}
+    with pytest.raises(ValueError, match="maximum of 4 blocks"):
+        PromptCache().by_marks({"messages": [{"role": "user", "content": [block] * 5}]})
 
 
 async def test_tool_results_choose_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
