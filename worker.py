@@ -65,6 +65,12 @@ def parser() -> argparse.ArgumentParser:
         "NAME.choreography (default: CHOREOGRAPHY_TEAM, or none)",
     )
     made.add_argument(
+        "--allow-unsandboxed",
+        action="store_true",
+        help="run code that models write also where there is no sandbox for it, with all the rights of the worker "
+        "(or ALLOW_UNSANDBOXED=1; default: refuse to)",
+    )
+    made.add_argument(
         "--grace",
         type=float,
         default=30.0,
@@ -106,6 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             bare=options.bare,
             grace=options.grace,
             team=options.team,
+            allow_unsandboxed=options.allow_unsandboxed,
         )
         loading = Loading(needed=settings.asks_models)
         if options.mode != "dev":
@@ -124,11 +131,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 async def serve(settings: Settings, loading: Loading, address: str | None = None) -> int:
     """Connect, serve what the settings name, and drain when told to stop."""
     from activities.housekeeping.attributes import known_attributes
-    from workflows.serving.workers import connect, workers
+    from workflows.serving.workers import connect, isolation_of, workers
 
     client = await connect(address)
     await asyncio.to_thread(loading.wait)
     serving = workers(client, settings, await known_attributes(client))
+    if settings.queues:
+        print(await asyncio.to_thread(isolation_of, settings), flush=True)
     stop = asyncio.Event()
     _drain_when_told(stop, asyncio.get_running_loop())
     return await run_until(stop, client, serving)

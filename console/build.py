@@ -15,6 +15,7 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 
 from activities.contract.names import CHOREOGRAPHY_QUEUE
 from activities.values.converter import data_converter
+from activities.workspace.isolation import isolation_in_words
 from activities.workspace.workspace import Workspace
 from console.dev_server import DevServer, find_program
 from console.history import CallSeen, follow_calls, result_of
@@ -53,7 +54,8 @@ class Build:
             self._say(f"\nThe run failed: {error.cause}\nThe worker's log: {shown(self.team.log)}")
             return 1
         self._say(f"\nAll {len(reviews)} modules passed review. The library's own tests:\n")
-        return await self._check(Workspace.of_run(self.folder / "workspaces", self.workflow_id, run_id))
+        folder = self.folder / "workspaces"
+        return await self._check(Workspace.of_run(folder, self.workflow_id, run_id, allow_unsandboxed=True))
 
     def what_to_try_next(self) -> str:
         """Say how to look at the run again, and how to see that it holds."""
@@ -94,6 +96,7 @@ class Build:
         else:
             self._say(f"Model:   {self.model}")
         self._say(f"Spec:    {spec}")
+        self._say(isolation_in_words(allow_unsandboxed=True))
         self._say(f"Web UI:  {self.page}")
         self._say(
             f"Worker:  process {self.team.pid}; kill it in another terminal, if you like: kill -9 {self.team.pid}\n"

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from activities.workspace.isolation import ALLOWED, is_sandboxed
 from console import guarded
 from console.dev_server import DevServer
 from console.narrator import Narrator
@@ -36,6 +37,7 @@ class Team:
             **environment_for(server),
             "MODEL": model,
             "WORKSPACES": str(folder / "workspaces"),
+            ALLOWED: "1",  # a machine that has nothing but Python can show the demo, too; it says so
         }
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -103,7 +105,8 @@ def environment_for(server: DevServer) -> dict[str, str]:
 
 def how_to_go_on(folder: Path, model: str) -> str:
     """Say how to have the run served again."""
-    settings = f"MODEL={shlex.quote(model)} WORKSPACES={shlex.quote(shown(folder / 'workspaces'))}"
+    settings = "" if is_sandboxed() else f"{ALLOWED}=1 "
+    settings += f"MODEL={shlex.quote(model)} WORKSPACES={shlex.quote(shown(folder / 'workspaces'))}"
     return f"{settings} {python()} worker.py dev --db {shlex.quote(shown(folder / 'temporal.db'))}"
 
 

@@ -24,6 +24,7 @@ from activities.contract.names import CHOREOGRAPHY_QUEUE
 from activities.housekeeping.attributes import known_attributes
 from activities.models import model
 from activities.values.converter import data_converter
+from activities.workspace.isolation import ALLOWED, is_sandboxed
 from console.dev_server import DevServer
 from console.history import read_run
 from console.mermaid import sequence_diagram
@@ -31,6 +32,9 @@ from console.show import print_table
 from tests.provider import Provider
 from workflows.program.choreography import Choreography
 from workflows.serving.workers import Settings, open_client, workers
+
+if not is_sandboxed():
+    os.environ[ALLOWED] = "1"  # for the processes that tests start, too
 
 
 @pytest.fixture(scope="session")

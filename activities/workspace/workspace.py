@@ -10,6 +10,7 @@ r"""The workspace: the one folder in which an agent's tools read, write and run 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
@@ -20,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from activities.errors import AgentError, OutsideWorkspace
+from activities.workspace.isolation import Command, Ended, Isolation, Limits, isolation
 from activities.workspace.pytest_run import CONFIGURATIONS, TestRun, run_pytest
 
 _CACHES = {"__pycache__", ".pytest_cache", ".hypothesis"}
@@ -41,23 +43,34 @@ class Workspace:
     Paths are relative to the folder, with `/` between their parts. None leaves it: not by `..`, not as an
     absolute path, not through a symbolic link, also when a running test plants one between check and use.
 
-    This confines what an agent's tools do. Code under test runs with the rights of the worker: give workers
-    that run code from a model a container or a user of their own.
+    Commands and tests run in a sandbox. Where there is none they are refused, unless it is allowed to run them without.
     """
 
-    def __init__(self, root: Path | str) -> None:
+    def __init__(
+        self, root: Path | str, *, allow_unsandboxed: bool = False, isolation: Isolation | None = None
+    ) -> None:
+        """Use a folder, which need not be there yet.
+
+        Args:
+            root: The folder.
+            allow_unsandboxed: Whether commands may run without a sandbox where there is none, with all the rights of
+                this process. `worker.py --allow-unsandboxed` says so for a whole process.
+            isolation: Another way to run commands than this machine's.
+        """
+        self._allow_unsandboxed, self._isolation = allow_unsandboxed, isolation
         # The folder's own name is not resolved: a test may have put a link in its place.
         given = Path(os.path.normpath(Path(root).absolute()))
         self.root = given.parent.resolve() / given.name
 
     @classmethod
-    def of_run(cls, base: Path, workflow_id: str, run_id: str) -> Workspace:
+    def of_run(cls, base: Path, workflow_id: str, run_id: str, *, allow_unsandboxed: bool = False) -> Workspace:
         """Give a run its workspace, `<base>/<workflow id>-<end of the run id>`, whatever the ids are.
 
         A run id begins with the time, so two runs of one minute begin alike; its end is chance.
         """
         name = re.sub(r"[^\w.-]+", "-", workflow_id)[:48].strip(".-") or "run"
-        return cls(base / f"{name}-{re.sub(r'[^0-9A-Za-z]+', '', run_id)[-8:]}")
+        folder = base / f"{name}-{re.sub(r'[^0-9A-Za-z]+', '', run_id)[-8:]}"
+        return cls(folder, allow_unsandboxed=allow_unsandboxed)
 
     def list_files(self) -> list[str]:
         """List the workspace's files, sorted, without links and caches; say where folders are too deep to be listed."""
@@ -123,20 +136,66 @@ class Workspace:
         self._replace(path, content)
         return f"edited {'/'.join(_parts(path))} (now {_lines(content)})"
 
-    async def run_tests(self, *paths: str, timeout: float = 120.0, memory_mb: int = 2048) -> TestRun:
+    async def run(self, command: Sequence[str], *, limits: Limits | None = None, stdin: bytes = b"") -> Ended:
+        """Run a command in the workspace: whatever runs code that a model wrote goes through here.
+
+        It runs in a sandbox, with an environment, a home and a `/tmp` of its own, without network, within limits.
+        Whatever it started is ended when it ends, when a limit is reached and when this call is cancelled.
+
+        Args:
+            command: The program and its arguments; `python` is the one that this process runs on.
+            limits: What it may use.
+            stdin: What it can read.
+
+        Returns:
+            How it ended, and both ends of what it printed; as a string, for a model to read.
+
+        Raises:
+            NoSandbox: There is no sandbox here, and it may not run without; says what to do.
+        """
+        chosen = self._isolation
+        if chosen is None:
+            chosen = await asyncio.to_thread(isolation, allow_unsandboxed=self._allow_unsandboxed)
+        with _explained("."), self._folder((), make=True):
+            pass
+        return await chosen.run(Command(command, self.root, limits or Limits(), stdin))
+
+    async def run_tests(
+        self, *paths: str, timeout: float = 120.0, memory_mb: int = 2048, disk_mb: int = 1024
+    ) -> TestRun:
         """Run pytest on files, folders or tests (`tests/test_wrap.py::test_width`) of the workspace.
 
-        Whatever the tests started is killed when they end, when time is up and when this call is cancelled.
+        They run as any command does; see `run`. The verdict is that of a signed report: not of the exit code, nor of
+        anything that the tests print or write.
 
         Args:
             paths: What to run; without any, all tests of the workspace.
             timeout: Seconds for the whole run.
-            memory_mb: Address space of each process, in MiB.
+            memory_mb: Memory of all its processes, in MiB, and address space of each.
+            disk_mb: MiB that the workspace may hold.
+
+        Raises:
+            NoSandbox: There is no sandbox here, and they may not run without; says what to do.
         """
         selected = [self._selected(path) for path in paths]
         with _explained("."), self._folder((), make=True):
             configuration = self._configuration()
-        return await run_pytest(self.root, selected, configuration=configuration, timeout=timeout, memory_mb=memory_mb)
+        limits = Limits(seconds=timeout, cpu_seconds=4 * timeout, memory_mb=memory_mb, disk_mb=disk_mb)
+        return await run_pytest(
+            lambda command, key: self.run(command, limits=limits, stdin=key),
+            self._python_files,
+            selected,
+            configuration=configuration,
+            seconds=timeout,
+        )
+
+    def _python_files(self) -> dict[str, str]:
+        files = {}
+        for path in self.list_files():
+            with contextlib.suppress(AgentError):
+                if path.endswith(".py"):
+                    files[path] = self.read(path)
+        return files
 
     def _selected(self, path: str) -> str:
         """Check what to test and put it so that pytest can't take it for an option."""

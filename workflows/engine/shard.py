@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import BaseModel
@@ -24,7 +23,6 @@ from workflows.engine.handlers import serving_handlers_of
 from workflows.engine.model_waits import ModelWaits
 from workflows.engine.packing import pack, unpack
 from workflows.engine.request import Request, Service
-from workflows.engine.sdk import until_all_wait
 from workflows.engine.sending import send
 from workflows.engine.together import together
 from workflows.memory.positions import Positions
@@ -41,8 +39,8 @@ RESULT_BYTES = 1_000_000
 ENOUGH_RESULT_BYTES = 3_000_000
 """Bytes of results after which it begins no more calls, and leaves the rest to another shard."""
 
-_FIRST_REST = timedelta(seconds=10)
-"""Time between a shard's first two reports to its run; then it reports ever less often."""
+_FIRST_REPORT_S = 10.0
+"""Seconds after which a shard reports to its run; then it does so ever less often."""
 
 
 class ShardOrder(BaseModel):
@@ -100,7 +98,7 @@ class Shard:
             steering: Its share of the budget, and whether the run is paused.
         """
         todo = enumerate(unpack(requests))
-        reporting = asyncio.create_task(self._keep_reporting())
+        reporting = asyncio.create_task(self._report_now_and_then())
         try:
             with suppress(_Enough):
                 await together([self._line(instance, todo) for instance in order.instances])
@@ -141,21 +139,12 @@ class Shard:
         self._kept_bytes += len(data)
         self._bytes += len(data)
 
-    async def _keep_reporting(self) -> None:
-        """Report when the first calls are at work, when they begin or cease to wait, and else ever less often.
-
-        No timer wakes the shard for it: as long as nothing happens there is nothing new to say.
-        """
-        rest = _FIRST_REST
-        await until_all_wait(lambda: True)
+    async def _report_now_and_then(self) -> None:
+        pause = _FIRST_REPORT_S
         while True:
-            waited = bool(self.display.waits())
+            await workflow.sleep(pause)
+            pause *= 1.1
             await self._report()
-            await self._time_for_news(workflow.now() + rest, waited=waited)
-            rest *= 1.1
-
-    async def _time_for_news(self, due: datetime, *, waited: bool) -> None:
-        await workflow.wait_condition(lambda: workflow.now() >= due or bool(self.display.waits()) != waited)
 
     async def _report(self) -> None:
         await run_of_this_part().signal("shard_reports", args=self._how_far(self.share.purse))

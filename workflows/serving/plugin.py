@@ -8,6 +8,7 @@ async with Worker(client, task_queue="orders", workflows=[Order], activities=[sh
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from temporalio.client import Client, ClientConfig
@@ -20,7 +21,9 @@ from activities.housekeeping.pages import PagesCodec
 from workflows.serving.loading import Loading
 from workflows.serving.running import Running
 from workflows.serving.sdk import end_before_it_begins
-from workflows.serving.workers import Settings, client_of_workers, converter_for, replayed, workers
+from workflows.serving.workers import Settings, client_of_workers, converter_for, isolation_of, replayed, workers
+
+logger = logging.getLogger(__name__)
 
 
 class ChoreographyPlugin(SimplePlugin):
@@ -47,6 +50,7 @@ class ChoreographyPlugin(SimplePlugin):
         concurrency: Sequence[str] = (),
         team: str = "",
         grace: float = 30.0,
+        allow_unsandboxed: bool = False,
     ) -> None:
         """Import modules, and find what they offer.
 
@@ -56,13 +60,21 @@ class ChoreographyPlugin(SimplePlugin):
             concurrency: Calls at a time in each queue (`4`) or in those of an agent or method (`Coder=4`).
             team: Serve queues of this team's own: runs are started on the task queue `<team>.choreography`.
             grace: Seconds that calls in flight may go on when the worker stops.
+            allow_unsandboxed: Whether code that models write may run in this process's name where there is no sandbox
+                for it, with all its rights; by whatever runs in this process, from then on.
 
         Raises:
             ChoreographyError: A module can't be served, or a setting can't be used; says which and why.
         """
         super().__init__("choreography.ChoreographyPlugin")
         self._settings = Settings.read(
-            modules=modules, serve=serve, concurrency=concurrency, team=team, grace=grace, bare=True
+            modules=modules,
+            serve=serve,
+            concurrency=concurrency,
+            team=team,
+            grace=grace,
+            bare=True,
+            allow_unsandboxed=allow_unsandboxed,
         )
         self._beside: dict[ServiceClient, _Beside] = {}
 
@@ -121,6 +133,7 @@ class _Beside:
 
     async def _start(self, client: Client) -> Running:
         await asyncio.to_thread(Loading(needed=self._settings.asks_models).wait)
+        logger.info("%s", await asyncio.to_thread(isolation_of, self._settings))
         return await Running(workers(client, self._settings, await known_attributes(client))).__aenter__()
 
 

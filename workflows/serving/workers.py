@@ -29,6 +29,7 @@ from activities.housekeeping.cleanup import Cleanup
 from activities.housekeeping.pages import Codecs, PagesCodec, codecs_of, keep_page
 from activities.housekeeping.queues import breathe
 from activities.values.converter import data_converter
+from activities.workspace.isolation import allow_unsandboxed, isolation_in_words
 from workflows.engine.shard import Shard
 from workflows.errors import ChoreographyError, tell
 from workflows.memory.conversation import Conversation
@@ -68,6 +69,7 @@ class Settings:
         grace: Seconds that calls in flight may go on when the worker stops.
         asks_models: Whether any of the activities may ask a model.
         team: Whose queues they are: each name begins with it; empty for the plain names.
+        allow_unsandboxed: Whether code that models write may run without a sandbox where there is none.
     """
 
     queues: Mapping[str, Sequence[Activity]]
@@ -76,6 +78,7 @@ class Settings:
     grace: float
     asks_models: bool
     team: str = ""
+    allow_unsandboxed: bool = False
 
     @classmethod
     def read(
@@ -87,6 +90,7 @@ class Settings:
         bare: bool = False,
         grace: float = 30.0,
         team: str = "",
+        allow_unsandboxed: bool = False,
     ) -> Settings:
         """Make settings from a command line's words.
 
@@ -112,6 +116,7 @@ class Settings:
             grace=grace,
             asks_models=any(name in _ask_models(offer) for name in chosen),
             team=team,
+            allow_unsandboxed=allow_unsandboxed,
         )
 
 
@@ -189,6 +194,13 @@ def converter_for(given: DataConverter, pages: PagesCodec) -> DataConverter:
         payload_codec=Codecs(pages, *others) if others else pages,
         external_storage=given.external_storage,
     )
+
+
+def isolation_of(settings: Settings) -> str:
+    """Allow in this process what the settings allow; say in one line what isolates code that models write."""
+    if settings.allow_unsandboxed:
+        allow_unsandboxed()
+    return isolation_in_words()
 
 
 def workers(client: Client, settings: Settings, known: Sequence[str] = ()) -> list[Worker]:

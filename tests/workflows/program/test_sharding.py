@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,10 +14,9 @@ import workflows.program.sharding
 from activities import Agent, task
 from tests.conftest import Runs
 from tests.workflows.crew import Worker, diary
-from tests.workflows.histories import Handle, histories
+from tests.workflows.histories import histories
 from workflows import choreography, scatter
 from workflows.errors import ItemFailed
-from workflows.shown.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("served")
 
@@ -89,52 +87,6 @@ async def test_a_wide_pool_is_divided_too_and_all_its_instances_work_at_once(
 async def wait_all(count: int, worker: Worker) -> list[str]:
     """Wait with every item."""
     return await scatter(range(count), worker, lambda w, n: w.wait(str(n)))
-
-
-async def progress_when(run: Handle, holds: Callable[[Progress], bool], seconds: float = 8) -> Progress:
-    """Return a run's progress as soon as something holds of it."""
-    async with asyncio.timeout(seconds):
-        while not holds(progress := Progress.model_validate(await run.query("progress"))):
-            await asyncio.sleep(0.05)
-    return progress
-
-
-async def test_what_shards_do_is_part_of_the_runs_progress_from_their_first_calls_on_without_a_timer(
-    runs: Runs,
-) -> None:
-    run = await runs.start(wait_all, 30)
-    progress = await progress_when(run, lambda progress: progress.calls_running == 4)
-    assert [scatter.in_words() for scatter in progress.scatters] == ["0 of 30 done, 4 running, 26 waiting"]
-    assert [progress.phase, progress.roles[0].calls_running] == ["Worker.wait", 4]
-    diary.gate(run.id).set()
-    await run.result()
-    ended = Progress.model_validate(await run.query("progress"))
-    assert [scatter.in_words() for scatter in ended.scatters] == ["30 of 30 done"]
-    assert [ended.calls_done, ended.calls_running] == [30, 0]
-    events = [event.event_type for history in await histories(runs.client, run) for event in history.events]
-    assert EventType.EVENT_TYPE_TIMER_STARTED not in events
-
-
-async def test_that_the_calls_of_a_shard_wait_for_a_model_and_that_this_is_over_is_told_at_once(runs: Runs) -> None:
-    run = await runs.start(wait_all, 30)
-    await progress_when(run, lambda progress: progress.calls_running == 4)
-    [shard] = await shards_when(runs.client, run.id)
-    outage = ["the model m", "1.1.1", "is down since noon"]
-    await runs.client.get_workflow_handle(shard).signal("waits_for_model", args=outage)
-    progress = await progress_when(run, lambda progress: bool(progress.waits_for))
-    assert progress.waits_for == ["the model m is down since noon"]
-    await runs.client.get_workflow_handle(shard).signal("waits_for_model", args=[*outage[:2], ""])
-    await progress_when(run, lambda progress: not progress.waits_for)
-    diary.gate(run.id).set()
-    await run.result()
-
-
-async def shards_when(client: Client, run_id: str) -> list[str]:
-    """Return the workflow ids of a run's shards as soon as there are any."""
-    async with asyncio.timeout(20):
-        while not (found := await shards_of(client, run_id)):
-            await asyncio.sleep(0.1)
-    return found
 
 
 @choreography(worker=3)
