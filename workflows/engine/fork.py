@@ -18,7 +18,7 @@ from activities.contract.envelope import Position
 from activities.contract.names import POSITIONS
 from activities.contract.pages import PagesKept
 from workflows.engine.continuation import CarryOver, inputs_to_resume
-from workflows.engine.journal import Happening, write_page
+from workflows.engine.happenings import Happening, write_page
 from workflows.errors import ForkRefused
 from workflows.steering.admission import SteeringState
 

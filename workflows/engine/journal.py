@@ -1,7 +1,7 @@
 """The journal: what has happened to a run's program so far, in order, so that the program can continue as new.
 
-A run that continues as new runs its program again from the beginning, and tells it what happened before: the outcomes
-of its steps and its timers, in the order in which they came. So the program takes the same path up to where it was,
+A run that continues as new runs its program again from the beginning, and tells it what happened before: how its steps
+ended and when its timers rang, in the order in which that came. So the program takes the same path up to where it was,
 whatever of waiting, claiming and racing lies on it. If it takes another path, the run waits for the program that it was
 and tells where; it never goes on with what belongs to something else.
 """
@@ -10,78 +10,44 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import functools
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Protocol
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
 
 from activities.contract.names import BREATHE_ACTIVITY
-from workflows.engine.packing import pack, unpack
-from workflows.engine.sdk import StartTimer, raise_if_evicted, take_timers, until_all_wait
-from workflows.tree.current import in_the_program
+from workflows.engine.happenings import Happening, Outcome, Step, read_pages, write_page
+from workflows.engine.sdk import raise_if_evicted, until_all_wait
 
 BREATH_EVERY = 200
 """Happenings that are told in one go: a worker ends a workflow task in which the program computes for two seconds."""
 
 
-class Step(NamedTuple):
-    """A piece of work that the program waits for.
+class Awaited(Protocol):
+    """Something that the program waits for."""
 
-    Attributes:
-        id: Its place in the program.
-        what: What it is, for people.
-        digest: What is asked, to tell it from other work at the same place.
-    """
+    @property
+    def step(self) -> Step:
+        """What it is."""
 
-    id: str
-    what: str
-    digest: str = ""
+    def begin(self) -> None:
+        """Have it happen; it did not in the past."""
 
-    def is_as(self, other: Step) -> bool:
-        """Whether it is the same work at the same place."""
-        return (self.id, self.digest) == (other.id, other.digest)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a step ended: with data, with an error's kind and reason, or cancelled.
-
-    Attributes:
-        data: JSON.
-        error: Kind and reason.
-        cause: What the error came from; it is not written down.
-        past: Whether it was so in an earlier run, and is accounted for.
-    """
-
-    data: str | None = None
-    error: tuple[str, str] | None = None
-    cause: BaseException | None = None
-    past: bool = False
-
-
-class Happening(NamedTuple):
-    """Something that the program was waiting for and that happened.
-
-    Attributes:
-        at: Seconds since the program began.
-        step: What happened.
-        outcome: How it ended.
-    """
-
-    at: float
-    step: Step
-    outcome: Outcome
+    def tell(self, outcome: Outcome) -> None:
+        """Let the program go on with how it ended."""
 
 
 class Journal:
     """Tells a program what happens: first what happened to it in earlier runs, then what happens now.
 
     Both are told in the same way, one thing at a time, each as soon as the program can do nothing but wait.
+
+    Attributes:
+        difference: Where the program takes another path than before; None as long as it does not.
+        now: How far the program is in its time, in seconds since it began.
     """
 
     def __init__(self, began: float, pages: bytes = b"") -> None:
@@ -92,69 +58,65 @@ class Journal:
             pages: What `page` gave in each of the earlier runs, one after the other.
         """
         self.difference: str | None = None
+        self.now = 0.0
         self._began = began
-        self._given = pages
-        self._told = 0
-        self._made: dict[str, int] = {}
-        """How much was told when each step was begun."""
+        self._pages = pages
         self._past = deque(read_pages(pages))
-        self._past_ids = {happening.step.id for happening in self._past}
+        self._past_is_told = not self._past
         self._present: deque[tuple[Step, Outcome]] = deque()
+        self._awaited: dict[str, Awaited] = {}
         self._written: list[Happening] = []
-        self._waiting: dict[str, tuple[Step, asyncio.Future[Outcome]]] = {}
-        self._beyond: list[Step] = []
-        self._past_told = asyncio.get_running_loop().create_future()
-        if not self._past:
-            self._past_told.set_result(None)
-        self._timers: dict[str, _Timer] = {}
-        self._timers_made = 0
-        self._now = 0.0
-
-    @property
-    def is_telling_the_past(self) -> bool:
-        """Whether the program has yet to come to where it was."""
-        return not self._past_told.done()
+        self._told = 0
+        self._told_before: dict[str, int] = {}
+        """How much was told when each step was begun."""
 
     @property
     def has_news(self) -> bool:
         """Whether something was told that is on no page yet, and nothing is left to be told."""
-        return bool(self._written) and not self._present and not self.is_telling_the_past
+        return bool(self._written) and not self._present and self._past_is_told
 
     async def step(self, step: Step, work: Callable[[], Awaitable[Outcome]]) -> Outcome:
         """Return the outcome that the step had before, or do its work.
 
         Who is cancelled meanwhile waits nevertheless for how the step ends, be it that it was cancelled.
         """
-        self._made.setdefault(step.id, self._told)
-        doing = None
-        if step.id not in self._past_ids:
-            doing = asyncio.create_task(self._do(step, work), context=contextvars.Context())
-        while True:
-            told: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-            self._waiting[step.id] = (step, told)
-            try:
-                return await told
-            except asyncio.CancelledError:
-                if told.done() and not told.cancelled():
-                    return told.result()
-                raise_if_evicted()  # else it can't be waited for how the step ends
-                if doing:
-                    doing.cancel()
+        self._told_before.setdefault(step.id, self._told)
+        doing = _Work(self, step, work)
+        self.wait_for(doing)
+        return await doing.outcome()
+
+    def wait_for(self, awaited: Awaited) -> None:
+        """Tell how something ends, as it did in the past, or else as it does when it is begun."""
+        self._awaited[awaited.step.id] = awaited
+        if self._past_is_told:
+            awaited.begin()
+
+    def forget(self, awaited: Awaited) -> None:
+        """Tell nothing of it: the program waits for it no more."""
+        self._awaited.pop(awaited.step.id, None)
+
+    def note(self, step: Step, outcome: Outcome) -> None:
+        """Note how something has ended; it is told when its turn comes."""
+        self._present.append((step, outcome))
 
     async def tell(self) -> None:
         """Tell the program what happens, until it takes another path than before."""
-        told = 0
-        while self.difference is None:
-            await until_all_wait(self._has_something_to_tell)
-            if self._past:
-                told += 1
-                if told % BREATH_EVERY == 0:
-                    await _breathe()
-                self._tell_past(self._past[0])
-            elif self.is_telling_the_past:
-                self._end_past()
-            else:
-                self._tell_present(*self._present.popleft())
+        for number in range(1, len(self._past) + 1):
+            await until_all_wait(lambda: True)
+            if number % BREATH_EVERY == 0:
+                await _breathe()
+            self.now = self._past[0].at
+            if not self._tell_past(self._past[0]):
+                return
+            self._past.popleft()
+        await until_all_wait(lambda: True)
+        self._end_past()
+        while True:
+            await until_all_wait(lambda: bool(self._present))
+            step, outcome = self._present.popleft()
+            self.now = workflow.now().timestamp() - self._began
+            if self._is_told(step, outcome):
+                self._written.append(Happening(self.now, step, outcome))
 
     def ended(self) -> None:
         """Note that the program has ended: a difference if it was not told everything."""
@@ -167,106 +129,89 @@ class Journal:
 
     def before(self, step_id: str) -> list[Happening] | None:
         """Return what the program had been told when it began a step, or the first inside of one; None if none was."""
-        told = [told for id, told in self._made.items() if id == step_id or id.startswith(f"{step_id}.")]
-        return [*read_pages(self._given), *self._written][: min(told)] if told else None
+        told = [told for id, told in self._told_before.items() if id == step_id or id.startswith(f"{step_id}.")]
+        return [*read_pages(self._pages), *self._written][: min(told)] if told else None
 
-    def keep_timers(self) -> None:
-        """Make what the program sleeps, and its timeouts, happenings like others."""
-        take_timers(self._take_timer)
+    def _tell_past(self, happening: Happening) -> bool:
+        """Tell something that happened; return whether the program waits for it, as it did."""
+        expected = happening.step
+        found = self._awaited[expected.id].step if expected.id in self._awaited else expected
+        if not found.is_as(expected):
+            self._differs(expected, found.what + (" with other arguments" if found.what == expected.what else ""))
+            return False
+        if not self._is_told(expected, happening.outcome):
+            self._differs(expected, self._something_else())
+            return False
+        return True
 
-    def _take_timer(self, delay: float, ring: Callable[[], object], start: StartTimer) -> _Timer | None:
-        if not in_the_program():
-            return None
-        self._timers_made += 1
-        made = _Timer(f"timer {self._timers_made}", self._now + delay, ring)
-        made.forget = functools.partial(self._timers.pop, made.id, None)
-        rings = functools.partial(self._present.append, (Step(made.id, "a timer"), Outcome("")))
-        made.set = lambda delay: start(delay, rings)
-        self._timers[made.id] = made
-        if not self.is_telling_the_past:
-            made.start(delay)
-        return made
+    def _is_told(self, step: Step, outcome: Outcome) -> bool:
+        """Tell how something ended; return whether the program waits for it."""
+        awaited = self._awaited.pop(step.id, None)
+        if awaited is None:
+            return False
+        awaited.tell(outcome)
+        self._told += 1
+        return True
 
-    async def _do(self, step: Step, work: Callable[[], Awaitable[Outcome]]) -> None:
-        if self.is_telling_the_past:
-            self._beyond.append(step)
-            await asyncio.shield(self._past_told)
+    def _end_past(self) -> None:
+        """Begin what did not happen in the past."""
+        if not self._past_is_told:
+            self._past_is_told = True
+            self.now = workflow.now().timestamp() - self._began
+            for awaited in list(self._awaited.values()):
+                awaited.begin()
+
+    def _differs(self, expected: Step, found: str) -> None:
+        self.difference = f"step {expected.id} expected {expected.what}, found {found}"
+
+    def _something_else(self) -> str:
+        """Say what the program waits for that it did not wait for in the past."""
+        past = {happening.step.id for happening in self._past}
+        steps = [one.step for id, one in self._awaited.items() if id in self._told_before and id not in past]
+        return f"{steps[0].what} at step {steps[0].id}" if steps else "a program that does not wait for it"
+
+
+class _Work:
+    """The work of a step."""
+
+    def __init__(self, journal: Journal, step: Step, work: Callable[[], Awaitable[Outcome]]) -> None:
+        self.step = step
+        self._journal = journal
+        self._work = work
+        self._told: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._is_cancelled = False
+        self._doing: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        if self._is_cancelled:
+            self._journal.note(self.step, Outcome())
+        else:
+            self._doing = asyncio.create_task(self._do(), context=contextvars.Context())
+
+    def tell(self, outcome: Outcome) -> None:
+        self._told.set_result(outcome)
+
+    async def outcome(self) -> Outcome:
+        """Wait for how it ends; whoever is cancelled meanwhile cancels the work."""
+        while not self._told.done():
+            try:
+                await asyncio.shield(self._told)
+            except asyncio.CancelledError:
+                raise_if_evicted()
+                self._is_cancelled = True
+                if self._doing is not None:
+                    self._doing.cancel()
+        return self._told.result()
+
+    async def _do(self) -> None:
         try:
-            outcome = await work()
+            outcome = await self._work()
         except asyncio.CancelledError:
             raise_if_evicted()
             outcome = Outcome()
         except Exception as error:
             outcome = Outcome(error=(type(error).__name__, str(error)), cause=error)
-        self._present.append((step, outcome))
-
-    def _has_something_to_tell(self) -> bool:
-        return bool(self._past or self._present) or self.is_telling_the_past
-
-    def _tell_present(self, step: Step, outcome: Outcome) -> None:
-        if self._let_happen(step, outcome):
-            self._written.append(Happening(workflow.now().timestamp() - self._began, step, outcome))
-
-    def _tell_past(self, happening: Happening) -> None:
-        self._now = happening.at
-        expected = happening.step
-        found = self._waiting.get(expected.id, (expected,))[0]
-        if not found.is_as(expected):
-            self._differs(expected, found.what + (" with other arguments" if found.what == expected.what else ""))
-        elif self._let_happen(expected, happening.outcome):
-            self._past.popleft()
-        elif self._beyond:
-            self._differs(expected, f"{self._beyond[0].what} at step {self._beyond[0].id}")
-        else:
-            self._differs(expected, "a program that does not wait for it")
-
-    def _let_happen(self, step: Step, outcome: Outcome) -> bool:
-        """Let something happen to the program; return whether it waits for that."""
-        if timer := self._timers.pop(step.id, None):
-            timer.happen()
-            self._told += 1
-            return True
-        if step.id not in self._waiting:
-            return False
-        _, told = self._waiting.pop(step.id)
-        told.set_result(outcome)
-        self._told += 1
-        return True
-
-    def _end_past(self) -> None:
-        self._past_told.set_result(None)
-        self._past_ids.clear()
-        self._now = workflow.now().timestamp() - self._began
-        for timer in list(self._timers.values()):
-            timer.start(max(0.0, timer.due - self._now))
-
-    def _differs(self, expected: Step, found: str) -> None:
-        self.difference = f"step {expected.id} expected {expected.what}, found {found}"
-
-
-class _Timer(asyncio.Handle):
-    """A timer of the program: one that the server keeps, or one that is told of."""
-
-    set: Callable[[float], asyncio.TimerHandle]
-    forget: Callable[[], object]
-
-    def __init__(self, id: str, due: float, ring: Callable[[], object]) -> None:
-        super().__init__(ring, (), asyncio.get_running_loop())
-        self.id = id
-        self.due = due
-        self.happen = ring
-        self._real: asyncio.TimerHandle | None = None
-
-    def start(self, delay: float) -> None:
-        """Have the server keep it."""
-        self._real = self.set(delay)
-
-    def cancel(self) -> None:
-        """Never happen."""
-        super().cancel()
-        self.forget()
-        if self._real is not None:
-            self._real.cancel()
+        self._journal.note(self.step, outcome)
 
 
 async def _breathe() -> None:
@@ -275,14 +220,3 @@ async def _breathe() -> None:
         start_to_close_timeout=timedelta(seconds=10),
         retry_policy=RetryPolicy(maximum_interval=timedelta(seconds=10)),
     )
-
-
-def write_page(happenings: Iterable[Happening]) -> bytes:
-    """Write down what happened."""
-    return pack([round(h.at, 3), *h.step, h.outcome.data, h.outcome.error] for h in happenings)
-
-
-def read_pages(pages: bytes) -> Iterator[Happening]:
-    """Read what was written, page after page."""
-    for at, id, what, digest, data, error in unpack(pages):
-        yield Happening(at, Step(id, what, digest), Outcome(data, tuple(error) if error else None, past=True))

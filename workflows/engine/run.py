@@ -30,6 +30,7 @@ from workflows.engine.options import RunOptions
 from workflows.engine.parts import Parts
 from workflows.engine.pool import Pool
 from workflows.engine.sdk import STOPPED
+from workflows.engine.timers import keep_timers
 from workflows.engine.unawaited import Unawaited
 from workflows.errors import ForkRefused, ProgramChanged
 from workflows.memory.positions import Positions
@@ -143,7 +144,7 @@ class Run:
             ProgramChanged: It can't go on with what has happened so far, in this run or before it continued as new.
             BudgetExceeded: The budget is spent, and the run is to fail then.
         """
-        self.journal.keep_timers()
+        keep_timers(self.journal)
         self.unawaited.watch_tasks()
         doing = asyncio.create_task(program)
         telling = asyncio.create_task(self.journal.tell(), context=contextvars.Context())

@@ -14,7 +14,7 @@ from activities.contract.envelope import Receipt, Resumption, suspended_in
 from activities.contract.names import CALL_CANCELLED
 from activities.contract.usage import Usage
 from workflows.engine.calls import Calls
-from workflows.engine.journal import Outcome
+from workflows.engine.happenings import Outcome
 from workflows.engine.request import Request, Service
 from workflows.tree.scope import CallScope
 

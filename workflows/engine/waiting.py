@@ -8,7 +8,7 @@ from typing import Any
 from activities.contract.envelope import WantedApproval, suspended_in
 from activities.declarations.method import Method
 from activities.values.values import enveloped
-from workflows.engine.journal import Outcome
+from workflows.engine.happenings import Outcome
 from workflows.engine.request import Request, Service
 from workflows.engine.run import Run
 from workflows.engine.sending import send

@@ -19,7 +19,7 @@ from activities.contract.text import clip, explain
 from activities.declarations.agent import Agent, patience_of
 from activities.declarations.method import Method
 from activities.declarations.person import Person
-from workflows.engine.journal import Outcome, Step
+from workflows.engine.happenings import Outcome, Step
 from workflows.engine.pool import Pool
 from workflows.engine.request import Request, Service
 from workflows.engine.run import Run

@@ -23,7 +23,7 @@ from activities.contract.identity import shard_step
 from activities.contract.names import SHARD
 from activities.declarations.person import asks_people
 from workflows.engine.calls import CALLS_IN_FLIGHT
-from workflows.engine.journal import Outcome, Step
+from workflows.engine.happenings import Outcome, Step
 from workflows.engine.packing import pack, text_of, values_in
 from workflows.engine.request import Request, Service
 from workflows.engine.run import Run
