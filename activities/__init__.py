@@ -1,6 +1,6 @@
 """The wing that touches the world: agents, their tools, the model boundary, the workspace."""
 
-from activities.answering.in_process import answer_in_process
+from activities.answering.interpreters import answer_in_process
 from activities.declarations.agent import Agent, prompt, task, tool
 from activities.declarations.method import answered_here_by
 from activities.declarations.person import Person

@@ -38,7 +38,7 @@ class CallSeen:
         usage: What it used.
         attempts: How often it was tried; 0 while it runs.
         error: Why it failed, if it did.
-        put_aside: Whether it waits for people's yes to a tool; another call of its step goes on when they have decided.
+        paused: Whether it waits for people's yes to a tool; another call of its step goes on when they have decided.
     """
 
     method: str
@@ -50,7 +50,7 @@ class CallSeen:
     usage: Usage = field(default_factory=Usage)
     attempts: int = 0
     error: str | None = None
-    put_aside: bool = False
+    paused: bool = False
 
     @property
     def seconds(self) -> float:
@@ -221,13 +221,13 @@ async def _read_history(client: Client, workflow_id: str, run_id: str, into: Run
 
 
 def _count_once(calls: list[CallSeen]) -> None:
-    """Leave out what a call had used before it was put aside: its end tells of this too."""
+    """Leave out what a call had used before it was paused: its end tells of this too."""
     before: dict[str, Usage] = {}
     for call in calls:
         told = call.usage
         if told.model_calls and call.step in before:
             call.usage = told - before.pop(call.step)
-        if call.put_aside:
+        if call.paused:
             before[call.step] = told
 
 
@@ -341,7 +341,7 @@ def _set_outcome(call: CallSeen, event: HistoryEvent) -> None:
     if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
         reply = _json_of(event.activity_task_completed_event_attributes.result.payloads)
         told = reply if isinstance(reply, dict) else {"value": reply}  # by hand, with `temporal activity complete`
-        call.put_aside = "suspended" in told
+        call.paused = "paused" in told
         call.value, call.usage = told.get("value"), _usage(told.get("usage"))
     elif event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED:
         call.error = event.activity_task_failed_event_attributes.failure.message

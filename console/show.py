@@ -79,7 +79,7 @@ def _row(call: CallSeen, run: RunSeen) -> Iterable[Text]:
 
 
 def _end(call: CallSeen) -> str:
-    if call.put_aside:
+    if call.paused:
         return "waits for approval"
     if call.ended is None:
         return "runs"

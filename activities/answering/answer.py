@@ -7,28 +7,26 @@ earlier calls comes from the instance's memory, and what is said in this one goe
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
 from activities.answering import strategy
-from activities.answering.approval import Approvals, AtTheTerminal
-from activities.answering.checkpoint import Checkpoint
 from activities.answering.compaction import Window, compact
 from activities.answering.record import inside_tool, working
 from activities.answering.toolbox import Toolbox
+from activities.answering.work import Work
 from activities.border.context import current_call
 from activities.border.washing import name_of, washed, words_of
 from activities.contract.envelope import Approval
 from activities.contract.text import clip, explain
-from activities.declarations.agent import Agent, system_prompt_of
-from activities.declarations.method import Method
+from activities.declarations.agent import system_prompt_of
 from activities.declarations.state import differs, saved_state
 from activities.declarations.template import render
 from activities.errors import AnswerInvalid, ContextTooLong, TurnLimit
-from activities.memory.port import Memory, Recalled, leave_to_be_read
+from activities.memory.port import leave_to_be_read
 from activities.memory.transcript import Entry, Message, Transcript
 from activities.models import model
 from activities.models.caching import WATCH, Beginning
@@ -42,41 +40,17 @@ class Accepted:
     value: Any
 
 
-class TurnLoop:
+class TurnLoop(Work):
     """One prompt being answered by one agent."""
 
-    def __init__(
-        self,
-        agent: Agent,
-        method: Method[..., Any],
-        arguments: dict[str, Any],
-        checkpoint: Checkpoint,
-        memory: Memory,
-        record: Callable[[], None] = lambda: None,
-        approvals: Approvals | None = None,
-    ) -> None:
-        """Prepare to answer, or to go on answering.
-
-        Args:
-            agent: Who answers.
-            method: The prompt.
-            arguments: Its arguments by name, as their types.
-            checkpoint: Empty, or what an earlier attempt left.
-            memory: Where earlier calls are found, and this one goes.
-            record: Called whenever there is something in the checkpoint that must not be lost.
-            approvals: Who decides on tools that need it; whoever sits at the terminal where none is given.
-        """
-        self.agent = agent
-        self.method = method
-        self.checkpoint = checkpoint
-        self.memory = memory
-        self.record = record
-        self.approvals = approvals or AtTheTerminal()
-        self.request: Message = {"role": "user", "content": washed(render(method.docstring, arguments))}
-        self.toolbox = Toolbox(agent)
-        self.model = vars(agent).get("model") or method.options.model or agent.model or model.default_model()
+    def __post_init__(self) -> None:
+        """Prepare to answer, or to go on answering."""
+        super().__post_init__()
+        self.request: Message = {"role": "user", "content": washed(render(self.method.docstring, self.arguments))}
+        self.toolbox = Toolbox(self.agent)
+        chosen = vars(self.agent).get("model") or self.method.options.model or self.agent.model
+        self.model = chosen or model.default_model()
         self.history = Transcript()
-        self._recalled: Recalled | None = None
 
     async def run(self) -> Any:
         """Return the answer, as its type, once the memory has what was said.
@@ -85,10 +59,10 @@ class TurnLoop:
             AnswerInvalid: No answer of the type came within the number of re-asks.
             TurnLimit: No answer came within the number of turns.
             ModelRefused, ModelUnavailable: See `model.complete`.
-            CallSuspended: A tool needs an approval that has to be waited for.
+            CallPaused: A tool needs an approval that has to be waited for.
         """
         async with working(self.checkpoint, self.record) as self._here:
-            already_committed = await self._recall()
+            already_committed = await self._take_up()
             while True:
                 outcome = await self._digest(self._undigested() or await self._next_turn())
                 if outcome is not None:
@@ -107,16 +81,11 @@ class TurnLoop:
         if self.checkpoint.entries or inside:
             # What people told the agent is heard again by its next call.
             said = [{key: value for key, value in e.items() if key != "told"} for e in self.checkpoint.entries]
-            await leave_to_be_read(self.memory, self._recalled_once, [self.request, *said, *inside], why)
+            await leave_to_be_read(self.memory, self.recall, [self.request, *said, *inside], why)
 
-    async def _recalled_once(self) -> Recalled:
-        if self._recalled is None:
-            self._recalled = await self.memory.recall()
-        return self._recalled
-
-    async def _recall(self) -> bool:
+    async def _take_up(self) -> bool:
         """Take up what is remembered; return whether an earlier attempt ended after it had committed this call."""
-        recalled = await self._recalled_once()
+        recalled = await self.recall()
         self.history = recalled.transcript
         self._state_before = recalled.state
         self._here.take_up_state(self.agent, recalled.state)

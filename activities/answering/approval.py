@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from pydantic import TypeAdapter, ValidationError
 
 from activities.border.context import current_call
-from activities.contract.envelope import Approval, Resumption, WantedApproval
+from activities.contract.envelope import Approval, PausedCall, WantedApproval
 from activities.contract.text import explain
 from activities.errors import NobodyToAsk
 
@@ -21,7 +21,7 @@ class Approvals(Protocol):
         """Return the decisions by the ids of the tool calls."""
 
 
-class CallSuspended(Exception):
+class CallPaused(Exception):
     """A call can't go on without approvals; it ends, and is made again with them."""
 
     def __init__(self, wants: Sequence[WantedApproval]) -> None:
@@ -29,22 +29,22 @@ class CallSuspended(Exception):
         self.wants = list(wants)
 
 
-class OfTheRun:
-    """People decide on the run that made the call: the call is suspended until they have."""
+class OnTheRun:
+    """People decide on the run that made the call, which is paused until they have."""
 
-    def __init__(self, resumption: Resumption | None) -> None:
-        self._given = resumption.approvals if resumption else {}
+    def __init__(self, paused: PausedCall | None) -> None:
+        self._decided = paused.decided if paused else {}
 
     async def decide(self, wanted: Sequence[WantedApproval]) -> Mapping[str, Approval]:
-        """Return what the run was told.
+        """Return what was decided there.
 
         Raises:
-            CallSuspended: It was not asked yet.
+            CallPaused: It was not asked yet.
         """
-        missing = [one for one in wanted if one.tool_call not in self._given]
+        missing = [one for one in wanted if one.tool_call not in self._decided]
         if missing:
-            raise CallSuspended(missing)
-        return self._given
+            raise CallPaused(missing)
+        return self._decided
 
 
 class AtTheTerminal:

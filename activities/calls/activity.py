@@ -19,16 +19,16 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from temporalio.service import RPCError
 
-from activities.answering.answer import TurnLoop
-from activities.answering.approval import CallSuspended, OfTheRun
+from activities.answering.approval import CallPaused
 from activities.answering.checkpoint import Checkpoint
-from activities.answering.plain import PlainWork
+from activities.answering.interpreters import work_for_run
+from activities.answering.work import Work
 from activities.border.context import CallContext, answering
 from activities.border.user_code import contain_tasks, is_closed_by, raised_by
 from activities.border.washing import name_of, said, stack_of, words_of
 from activities.calls.heartbeats import Heartbeats
 from activities.contract.conversations import Owner
-from activities.contract.envelope import CallReply, CallRequest, Resumption, Suspended
+from activities.contract.envelope import CallReply, CallRequest, PausedCall
 from activities.contract.limits import MESSAGE_LIMIT, PAYLOAD_LIMIT
 from activities.contract.names import (
     CALL_CANCELLED,
@@ -39,7 +39,7 @@ from activities.contract.names import (
     team_of,
 )
 from activities.contract.text import clip, explain
-from activities.declarations.agent import Agent, of_a_call, patience_of
+from activities.declarations.agent import Agent, patience_of
 from activities.declarations.method import Method
 from activities.errors import (
     AgentError,
@@ -69,15 +69,15 @@ def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
         contain_tasks()
         task = asyncio.current_task()
         recorder = _Recorder(_checkpoint_of_earlier_attempts())
-        work: TurnLoop | PlainWork | None = None
+        work: Work | None = None
         async with AsyncExitStack() as within:
             await within.enter_async_context(recorder.heartbeats.beating())
             try:
                 request = _decode(method, payload.payload.data)
-                recorder.go_on_from(request.resumption)
+                recorder.go_on_from(request.paused)
                 recorder.heartbeats.call = _context(name, request)
                 within.enter_context(answering(recorder.heartbeats.call))
-                work = _work(agent, method, request, recorder)
+                work = work_for_run(agent, method, request, recorder.checkpoint, _memory(request), recorder.record)
                 return await _answer(name, work, recorder, PAYLOAD_LIMIT - len(payload.payload.data))
             except BaseException as error:  # whatever it is: it ends the call, and not the worker
                 if is_closed_by(error, task):
@@ -104,15 +104,15 @@ def _context(name: str, request: CallRequest[Any]) -> CallContext:
     )
 
 
-async def _answer(name: str, work: TurnLoop | PlainWork, recorder: _Recorder, room: int) -> RawValue:
+async def _answer(name: str, work: Work, recorder: _Recorder, room: int) -> RawValue:
     level = logging.INFO if work.method.kind == "prompt" else logging.DEBUG
     logger.log(level, "started, attempt %d", activity.info().attempt)
     try:
         with with_patience(patience_of(type(work.agent), work.method), _tell_run):
             value = await _in_time(name, work.method, work.run())
-    except CallSuspended as suspended:
-        logger.info("put aside until this is approved: %s", suspended)
-        return _suspended(name, suspended, recorder.checkpoint, room)
+    except CallPaused as pause:
+        logger.info("paused until this is approved: %s", pause)
+        return _paused(name, pause, recorder.checkpoint, room)
     took = round(time.monotonic() - recorder.began, 3)
     answer = CallReply(
         value=value,
@@ -151,14 +151,6 @@ async def _tell_run(notice: Notice) -> None:
         logger.debug("the run could not be told: %s", error)
 
 
-def _work(
-    agent: type[Agent], method: Method[..., Any], request: CallRequest[Any], recorder: _Recorder
-) -> TurnLoop | PlainWork:
-    made = _new_agent(agent, request.model)
-    about = (made, method, request.arguments, recorder.checkpoint, _memory(request), recorder.record)
-    return TurnLoop(*about, OfTheRun(request.resumption)) if method.kind == "prompt" else PlainWork(*about)
-
-
 def _memory(request: CallRequest[Any]) -> Memory:
     if request.conversation is None:
         return Nothing()
@@ -193,21 +185,13 @@ class _Recorder:
         self.heartbeats = Heartbeats(lambda: self.checkpoint.snapshot().record())
         self._is_first_attempt = checkpoint is None
 
-    def go_on_from(self, resumption: Resumption | None) -> None:
-        """Take up where the call was put aside, unless an earlier attempt has gone on from there."""
-        if resumption is not None and self._is_first_attempt:
-            self.checkpoint = Checkpoint.read(resumption.checkpoint)
+    def go_on_from(self, paused: PausedCall | None) -> None:
+        """Go on where the call was paused, unless an earlier attempt has gone on from there."""
+        if paused is not None and self._is_first_attempt:
+            self.checkpoint = Checkpoint.read(paused.checkpoint)
 
     def record(self) -> None:
         self.heartbeats.tell(self.checkpoint.snapshot().record)
-
-
-def _new_agent(agent: type[Agent], model: str | None) -> Agent:
-    """Make the agent for one call; what outlives the call is not kept in it."""
-    made = agent()
-    if model:
-        made.model = model
-    return of_a_call(made)
 
 
 def _decode(method: Method[..., Any], data: bytes) -> CallRequest[dict[str, Any]]:
@@ -247,22 +231,22 @@ _ROOM_FOR_A_REASON = 4 * MESSAGE_LIMIT
 """Bytes that a decision may take when the call is made again."""
 
 
-def _suspended(name: str, suspended: CallSuspended, checkpoint: Checkpoint, room: int) -> RawValue:
+def _paused(name: str, pause: CallPaused, checkpoint: Checkpoint, room: int) -> RawValue:
     """Say what the call waits for, with all that it needs to go on where it is.
 
     Args:
         name: The activity.
-        suspended: What it waits for.
+        pause: What it waits for.
         checkpoint: How far it is.
         room: Bytes that are left where all of this is sent back, beside the call's arguments.
     """
-    reply = Suspended(wants=suspended.wants, checkpoint={}, usage=checkpoint.usage)
-    limit = room - len(reply.model_dump_json().encode()) - _ROOM_FOR_A_REASON * len(suspended.wants)
+    reply = PausedCall(wants=pause.wants, usage=checkpoint.usage)
+    limit = room - len(reply.model_dump_json().encode()) - _ROOM_FOR_A_REASON * len(pause.wants)
     reply.checkpoint = checkpoint.record(limit)
     data = reply.model_dump_json().encode()
     if len(data) > room:
         raise ResultInvalid(
-            f"{name} can't be put aside until {suspended} is approved: what was said and its arguments are more than "
+            f"{name} can't be put aside until {pause} is approved: what was said and its arguments are more than "
             "the server takes. Give it less to do before that."
         )
     return _json(data)

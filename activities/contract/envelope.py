@@ -48,30 +48,26 @@ class WantedApproval(BaseModel):
     """Of all of the arguments."""
 
 
-class Suspended(BaseModel):
-    """What comes back from a call that can't go on without approvals: it holds no worker while it waits for them."""
+class PausedCall(BaseModel):
+    """A call that waits for people's yes or no to tools, and holds no worker meanwhile.
 
-    suspended: Literal[True] = True
-    wants: list[WantedApproval]
-    checkpoint: dict[str, Any]
+    It comes back so from a worker instead of a `CallReply`, gathers what is decided, and goes out again with that.
+    """
+
+    paused: Literal[True] = True
+    wants: list[WantedApproval] = []
+    """What it waits for."""
+    decided: dict[str, Approval] = {}
+    """What people have said so far, by the ids of the tool calls."""
+    checkpoint: dict[str, Any] = {}
     """How far it has come, as `Checkpoint.record` writes it."""
     usage: Usage = Field(default_factory=Usage)
-    """What it has used so far."""
+    """What it has used so far; its end tells of this too."""
 
 
-class Resumption(BaseModel):
-    """What a suspended call is to go on with."""
-
-    checkpoint: dict[str, Any]
-    approvals: dict[str, Approval]
-    """By the ids of the tool calls."""
-    used: Usage = Field(default_factory=Usage)
-    """What it has used before; its end tells of this too."""
-
-
-def suspended_in(data: str | None) -> Suspended | None:
-    """Return what a call waits for, if the JSON that came back from it is not a `CallReply` but that."""
-    return Suspended.model_validate_json(data) if data and data.startswith('{"suspended":') else None
+def paused_call(data: str | None) -> PausedCall | None:
+    """Return the call that waits for people, if the JSON that came back from it says so and is no `CallReply`."""
+    return PausedCall.model_validate_json(data) if data and data.startswith('{"paused":') else None
 
 
 class Position(BaseModel):
@@ -100,8 +96,8 @@ class CallRequest(BaseModel, Generic[A]):
     """Whether the conversation goes on when the run has ended."""
     position: Position = Position()
     """Where the instance stands, as far as the run knows."""
-    resumption: Resumption | None = None
-    """Where a call that was suspended goes on; None at its beginning."""
+    paused: PausedCall | None = None
+    """Where a call that waited for people goes on; None at its beginning."""
     arguments: A
 
 

@@ -147,7 +147,7 @@ async def test_a_run_with_an_approval_is_shown_and_what_it_used_is_counted_once(
         waiting = await read_run(runs.client, run.id)
         await run.execute_update("answer", {"question": question["id"], "answer": True})
         await run.result()
-    assert [(call.method, call.put_aside, call.ended is None) for call in waiting.calls] == [
+    assert [(call.method, call.paused, call.ended is None) for call in waiting.calls] == [
         ("Press.produce", True, False),
         ("Press.print_out", False, True),
     ]
@@ -213,7 +213,7 @@ async def test_a_run_that_was_reset_is_shown_as_it_went_on(runs: Runs, ledger: L
     assert (seen.outcome, [call.item for call in seen.calls]) == ("done", ["2", "4"])
 
 
-@pytest.mark.parametrize("result", ['"by hand"', "7", "null", "[]", '{"value": 1, "usage": 3}', '{"suspended": true}'])
+@pytest.mark.parametrize("result", ['"by hand"', "7", "null", "[]", '{"value": 1, "usage": 3}', '{"paused": true}'])
 async def test_a_call_that_was_completed_by_hand_with_whatever_is_shown(runs: Runs, result: str) -> None:
     async with runs.serving(OFFICE, serve=("choreography",)):
         run = await runs.start(one_call, "nothing", [])

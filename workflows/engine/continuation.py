@@ -25,7 +25,7 @@ from activities.contract.envelope import Position
 from activities.contract.names import KEEP_PAGE_ACTIVITY
 from activities.contract.pages import PAGES_ENCODING, PagesKept
 from workflows.errors import InputInvalid, JournalFull, PagesUnreadable
-from workflows.people.people import Asked
+from workflows.people.people import PeopleState
 from workflows.shown.progress import Account
 from workflows.steering.admission import SteeringState
 
@@ -82,7 +82,7 @@ class CarryOver(BaseModel):
     """Where they stood when the program began."""
     accounts: dict[str, Account] = {}
     """What the calls of each role came to so far."""
-    asked: Asked = Asked()
+    people: PeopleState = PeopleState()
     """The questions to people, and the calls that wait for them."""
     steering: SteeringState = SteeringState()
     """What people decided about the run, and what is left of its budget."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from pydantic_core import from_json, to_json
 
-from activities.contract.envelope import Position, Resumption
+from activities.contract.envelope import PausedCall, Position
 from activities.contract.identity import CallId
 from activities.contract.limits import PAYLOAD_LIMIT
 from activities.contract.names import conversation_id
@@ -88,9 +88,7 @@ class Request(NamedTuple):
         """Return what tells it from everything else that could be asked, of anyone, at any place."""
         return CallId.of(self.step, method, instance, self.arguments)
 
-    def message(
-        self, service: Service, instance: str, position: Position, resumption: Resumption | None = None
-    ) -> bytes:
+    def message(self, service: Service, instance: str, position: Position, paused: PausedCall | None = None) -> bytes:
         """Return the message that goes to the worker: a `CallRequest`."""
         envelope = to_json(
             {
@@ -102,7 +100,7 @@ class Request(NamedTuple):
                 "conversation": service.conversation(instance),
                 "outlives": service.outlives,
                 "position": position.model_dump(exclude_defaults=True),
-                "resumption": resumption,
+                "paused": paused,
             }
         )
         return b"%s,%s}" % (envelope[:-1], self.arguments.encode())

@@ -86,7 +86,7 @@ class Run:
         self.board = Board(carried.accounts)
         # The steps of a program that began afresh have names of their own.
         self.main = Scope("" if carried.program == 1 else f"p{carried.program}")
-        self.people = People(carried.asked)
+        self.people = People(carried.people)
         self.steering = Steering(carried.steering, options.budget, options.on_budget)
         self.admission = self.steering.admission
         self.parts = Parts(self.board, self.steering)
@@ -233,7 +233,7 @@ class Run:
             "positions": self.calls.positions.all(),
             "accounts": self.board.accounts,
             "pages": pages,
-            "asked": self.people.carried(),
+            "people": self.people.state(),
             "steering": self.steering.state,
             "forked": False,
         }

@@ -10,7 +10,7 @@ from temporalio.common import RawValue, RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError, is_cancelled_exception
 
 from activities.answering.checkpoint import Checkpoint
-from activities.contract.envelope import Receipt, Resumption, suspended_in
+from activities.contract.envelope import PausedCall, Receipt, paused_call
 from activities.contract.names import CALL_CANCELLED
 from activities.contract.usage import Usage
 from workflows.engine.calls import Calls
@@ -30,7 +30,7 @@ async def send(
     service: Service,
     request: Request,
     scope: CallScope,
-    resumption: Resumption | None = None,
+    paused: PausedCall | None = None,
 ) -> Outcome:
     """Have a worker do what is requested, as soon as there is room for a call.
 
@@ -39,12 +39,12 @@ async def send(
         service: What is to be done.
         request: On what.
         scope: The call in the tree; it knows by whom.
-        resumption: Where a call goes on that was put aside.
+        paused: Where the call goes on, if it has waited for people.
     """
     instance = scope.instance
     conversation = service.conversation(instance) or ""
     async with calls.calling(service.queue, scope) as call:
-        message = request.message(service, instance, calls.positions.of(conversation), resumption)
+        message = request.message(service, instance, calls.positions.of(conversation), paused)
         await calls.room_for(len(message))
         try:
             reply: RawValue = await workflow.execute_activity(
@@ -65,14 +65,14 @@ async def send(
                 priority=calls.priority,
             )
             data = reply.payload.data.decode()
-            call.receipt = _since(resumption, Receipt.model_validate_json(data))
+            call.receipt = _since(paused, Receipt.model_validate_json(data))
             if call.receipt.position is not None:
                 calls.positions.move(conversation, call.receipt.position)
-            if suspended_in(data):
+            if paused_call(data):
                 call.outcome = "cancelled"  # it is made again when people have decided
             return Outcome(data)
         except ActivityError as error:
-            call.receipt = _since(resumption, Receipt(usage=_used(error)))
+            call.receipt = _since(paused, Receipt(usage=_used(error)))
             if is_cancelled_exception(error) or _was_cancelled(error):
                 call.outcome = "cancelled"
                 return Outcome()
@@ -80,10 +80,10 @@ async def send(
             return Outcome(error=_reason(error), cause=error)
 
 
-def _since(resumption: Resumption | None, receipt: Receipt) -> Receipt:
-    """Leave out what a call had used before it was put aside: it was told then."""
-    if resumption is not None and receipt.usage.model_calls:
-        receipt.usage -= resumption.used
+def _since(paused: PausedCall | None, receipt: Receipt) -> Receipt:
+    """Leave out what a call had used before it was paused: it was told then."""
+    if paused is not None and receipt.usage.model_calls:
+        receipt.usage -= paused.usage
     return receipt
 
 

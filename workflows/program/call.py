@@ -25,7 +25,7 @@ from workflows.engine.request import Request, Service
 from workflows.engine.run import Run
 from workflows.engine.waiting import ask, send_until_done
 from workflows.errors import CallFailed, ClaimEnded, TooLarge
-from workflows.people.question import Inquiry
+from workflows.people.question import Question
 from workflows.tree.current import current_scope, numbering_scope
 from workflows.tree.scope import CallScope, Scope
 
@@ -150,8 +150,8 @@ class Call(Generic[R]):
         asked = request.id(self.name, instance)
         if issubclass(self.agent, Person):
             written = f"{{{request.arguments}}}"
-            inquiry = Inquiry.of_call(asked, self.method, self.arguments, written, person=instance)
-            return asked.digest, lambda: ask(run, self.method, inquiry)
+            question = Question.of_call(asked, self.method, self.arguments, written, person=instance)
+            return asked.digest, lambda: ask(run, self.method, question)
         service = self.service(run)
         return asked.digest, lambda: send_until_done(run, service, request, scope)
 

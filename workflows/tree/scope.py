@@ -237,7 +237,7 @@ class CallScope(Scope):
         if item is not None and isinstance(item.parent, ScatterScope):
             item.parent.does(self.method)
 
-    def put_aside(self) -> None:
+    def pause(self) -> None:
         """Be at work no more, unless it is sent again."""
         if self.since is not None:
             self.since = None
@@ -245,5 +245,5 @@ class CallScope(Scope):
 
     def end(self) -> None:
         """Take it out of the tree."""
-        self.put_aside()
+        self.pause()
         super().end()

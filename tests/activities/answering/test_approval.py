@@ -1,4 +1,4 @@
-"""Tools that need a person's yes: in a suspended call that goes on, and in this process."""
+"""Tools that need a person's yes: in a paused call that goes on, and in this process."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from activities import Agent, prompt, task, tool
 from activities.answering.answer import TurnLoop
-from activities.answering.approval import CallSuspended, OfTheRun
+from activities.answering.approval import CallPaused, OnTheRun
 from activities.answering.checkpoint import Checkpoint
 from activities.border.context import CallContext, answering
-from activities.contract.envelope import Approval, Resumption
+from activities.contract.envelope import Approval, PausedCall
 from activities.errors import AnswerInvalid, NobodyToAsk
 from activities.memory.port import Nothing
 from tests.provider import Provider, Text, ToolCall, Tools
@@ -67,17 +67,17 @@ def printing(*titles: str) -> Tools:
     return Tools(tuple(ToolCall("print_out", {"title": title}, f"c-{title}") for title in titles))
 
 
-async def suspended(press: Press, checkpoint: Checkpoint) -> CallSuspended:
-    """Answer until the call has to be put aside."""
-    with pytest.raises(CallSuspended) as caught:
+async def paused(press: Press, checkpoint: Checkpoint) -> CallPaused:
+    """Answer until the call has to wait for people."""
+    with pytest.raises(CallPaused) as caught:
         await loop(press, checkpoint).run()
     return caught.value
 
 
 def loop(press: Press, checkpoint: Checkpoint, approvals: dict[str, Approval] | None = None) -> TurnLoop:
-    resumption = None if approvals is None else Resumption(checkpoint={}, approvals=approvals)
+    paused = None if approvals is None else PausedCall(decided=approvals)
     arguments = {"title": "Roses"}
-    return TurnLoop(press, Press.produce, arguments, checkpoint, Nothing(), approvals=OfTheRun(resumption))
+    return TurnLoop(press, Press.produce, arguments, checkpoint, Nothing(), approvals=OnTheRun(paused))
 
 
 YES = Approval(approve=True)
@@ -86,7 +86,7 @@ YES = Approval(approve=True)
 async def test_a_call_is_put_aside_before_any_tool_of_the_turn_runs(provider: Provider) -> None:
     provider.enqueue(Tools((ToolCall("look_up", {"title": "x"}, "c-0"), *printing("Roses", "Lilies").calls)))
     press = Press()
-    wants = (await suspended(press, Checkpoint())).wants
+    wants = (await paused(press, Checkpoint())).wants
     assert [(one.tool_call, one.tool, one.arguments) for one in wants] == [
         ("c-Roses", "print_out", {"title": "Roses"}),
         ("c-Lilies", "print_out", {"title": "Lilies"}),
@@ -97,7 +97,7 @@ async def test_a_call_is_put_aside_before_any_tool_of_the_turn_runs(provider: Pr
 async def test_it_goes_on_elsewhere_without_asking_the_model_again(provider: Provider) -> None:
     provider.enqueue(printing("Roses"), Text("done"))
     checkpoint = Checkpoint()
-    await suspended(Press(), checkpoint)
+    await paused(Press(), checkpoint)
     press = Press()
     again = Checkpoint.read(checkpoint.record())
     with answering(CALL):
@@ -109,7 +109,7 @@ async def test_it_goes_on_elsewhere_without_asking_the_model_again(provider: Pro
 async def test_an_attempt_that_dies_after_a_tool_ran_does_not_run_it_again(provider: Provider) -> None:
     provider.enqueue(printing("Roses", "Lilies"), Text("done"))
     checkpoint, recorded = Checkpoint(), []
-    await suspended(Press(), checkpoint)
+    await paused(Press(), checkpoint)
     decided = {"c-Roses": YES, "c-Lilies": YES}
     first = loop(Press(), checkpoint, decided)
     first.record = lambda: recorded.append(checkpoint.record())
@@ -130,8 +130,8 @@ async def test_a_call_that_can_not_be_made_is_not_asked_for(provider: Provider) 
 async def test_a_refused_tool_counts_as_not_called(provider: Provider) -> None:
     provider.enqueue(printing("Roses"), *[Text("done")] * 4)
     checkpoint = Checkpoint()
-    await suspended(Press(), checkpoint)
-    refusal = OfTheRun(Resumption(checkpoint={}, approvals={"c-Roses": Approval(approve=False)}))
+    await paused(Press(), checkpoint)
+    refusal = OnTheRun(PausedCall(decided={"c-Roses": Approval(approve=False)}))
     publishing = TurnLoop(Press(), Press.publish, {"title": "Roses"}, checkpoint, Nothing(), approvals=refusal)
     with pytest.raises(AnswerInvalid, match="Before you answer you must call: print_out"):
         await publishing.run()
@@ -142,7 +142,7 @@ async def test_a_refused_tool_counts_as_not_called(provider: Provider) -> None:
 async def test_long_arguments_are_shown_in_short_and_told_apart_all_the_same(provider: Provider) -> None:
     long = "x" * 100_000
     provider.enqueue(printing(f"{long}1{long}", f"{long}2{long}"))
-    first, second = (await suspended(Press(), Checkpoint())).wants
+    first, second = (await paused(Press(), Checkpoint())).wants
     assert first.arguments == second.arguments
     assert len(first.arguments["title"]) < 3_000
     assert first.digest != second.digest

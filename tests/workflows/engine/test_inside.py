@@ -125,7 +125,7 @@ async def test_plain_code_that_asks_nobody_begins_no_conversation(runs: Runs) ->
             await runs.client.get_workflow_handle(f"{run.id}/writer-1").describe()
 
 
-async def test_what_was_said_inside_is_kept_while_a_call_is_put_aside(runs: Runs, replying: Provider) -> None:
+async def test_what_was_said_inside_is_kept_while_a_call_is_paused(runs: Runs, replying: Provider) -> None:
     replying.on(
         "Write", Tools((ToolCall("post", {"letter": "a"}, "p"),)), Tools((ToolCall("burn", {"letter": "a"}, "b"),))
     )

@@ -76,7 +76,7 @@ def test_a_call_is_at_work_from_when_it_was_sent_until_it_has_ended() -> None:
 def test_a_call_that_is_put_aside_is_at_work_again_when_it_is_sent_again() -> None:
     main = Scope()
     asks = call(main)
-    asks.put_aside()
+    asks.pause()
     assert [read(main).working, read(main).calls_running] == [[], 0]
     asks.send(NOON + timedelta(hours=1))
     assert [working.since.hour for working in read(main).working] == [13]

@@ -1,18 +1,31 @@
-"""Answering prompts that are called here, without a server: in a notebook, a script, or from inside another call."""
+"""How a call is carried out: here, inside of another call, and for a run, side by side.
+
+|                   | here: a notebook, a test | inside: by a call's code    | for a run: by a worker     |
+|-------------------|--------------------------|-----------------------------|----------------------------|
+| is remembered     | as long as the agent is  | no; read with the outer one | in its conversation        |
+| a tool's approval | at the terminal          | never: it is refused        | on the run: the call waits |
+| a crash leaves    | nothing                  | the outer call's checkpoint | the last heartbeat         |
+| a task or a tool  | is just called           | is just called              | has its instance's state   |
+| a person is asked | at the terminal          | never: it is refused        | by the run itself          |
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from activities.answering.answer import TurnLoop
-from activities.answering.approval import ask_at_terminal
+from activities.answering.approval import OnTheRun, ask_at_terminal
 from activities.answering.checkpoint import Checkpoint
+from activities.answering.plain import PlainWork
 from activities.answering.record import Record, current_record
+from activities.answering.work import Work
 from activities.border.context import current_call
 from activities.border.washing import name_of, words_of
+from activities.contract.envelope import CallRequest
 from activities.contract.names import method_name
-from activities.declarations.agent import Agent
+from activities.declarations.agent import Agent, of_a_call
 from activities.declarations.method import Method
 from activities.declarations.person import Person
 from activities.declarations.template import render
@@ -54,3 +67,29 @@ async def _answer_inside(outer: Record, agent: Agent, method: Method[..., Any], 
     asked = render(method.docstring, arguments)
     with outer.inside(method_name(type(agent).__name__, method.name), asked, whom) as checkpoint:
         return await TurnLoop(agent, method, arguments, checkpoint, Nothing(), outer.write).run()
+
+
+def work_for_run(
+    agent: type[Agent],
+    method: Method[..., Any],
+    request: CallRequest[dict[str, Any]],
+    checkpoint: Checkpoint,
+    memory: Memory,
+    record: Callable[[], None],
+) -> Work:
+    """Prepare what a worker has pulled.
+
+    Args:
+        agent: Whose method it is.
+        method: What is done.
+        request: What was asked for.
+        checkpoint: Empty, or what an earlier attempt or another worker left.
+        memory: The instance's conversation.
+        record: Called whenever there is something in the checkpoint that must not be lost.
+    """
+    kind = TurnLoop if method.kind == "prompt" else PlainWork
+    made = agent()  # for this call alone: what outlives it is not kept in it
+    if request.model:
+        made.model = request.model
+    approvals = OnTheRun(request.paused)
+    return kind(of_a_call(made), method, request.arguments, checkpoint, memory, record, approvals)
