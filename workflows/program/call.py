@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mappi
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Generic, Protocol, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from temporalio import workflow
 
 from activities.contract.limits import HEARTBEAT_TIMEOUT_S
@@ -26,6 +26,7 @@ from workflows.engine.run import Run
 from workflows.engine.waiting import ask, send_until_done
 from workflows.errors import CallFailed, ClaimEnded, TooLarge
 from workflows.people.question import Question
+from workflows.program.label import label
 from workflows.tree.current import current_scope, numbering_scope
 from workflows.tree.scope import CallScope, Scope
 
@@ -35,8 +36,6 @@ _HEARTBEATS_PER_S = 20.0
 """Instances of a pool for each second of its calls' heartbeat timeout."""
 
 _LONGEST_HEARTBEAT_TIMEOUT_S = 60.0
-
-_LABEL_LENGTH = 60
 
 
 class Target(Protocol):
@@ -217,8 +216,8 @@ class Call(Generic[R]):
 
     @functools.cached_property
     def _label(self) -> str:
-        if self._scope.title:
-            return self._scope.title
+        if item := self._scope.place.title:
+            return item
         return label(next(iter(self.arguments.values()))) if self.arguments else self.method.name
 
 
@@ -248,32 +247,3 @@ async def _not_resumed_after_cancel(work: Callable[[], Awaitable[Outcome]]) -> O
     if task.cancelling() > before:
         raise asyncio.CancelledError
     return result
-
-
-def label(value: Any) -> str:
-    """Say in a few words which item this is: a text itself, a model's path or name."""
-    if isinstance(value, (tuple, list)) and value:
-        return label(value[0])
-    text = value if isinstance(value, str) else _telling_field(value)
-    line = " ".join((text if text is not None else repr(value)).split())
-    return line if len(line) <= _LABEL_LENGTH else f"{line[: _LABEL_LENGTH - 1]}…"
-
-
-def _telling_field(value: Any) -> str | None:
-    fields = _fields(value)
-    texts = {str(name): field for name, field in fields.items() if isinstance(field, str) and field}
-    for ending in ("path", "name", "id", "title"):
-        for name, text in texts.items():
-            if name == ending or name.endswith(f"_{ending}"):
-                return text
-    return next(iter(texts.values()), None)
-
-
-def _fields(value: Any) -> Mapping[str, Any]:
-    if isinstance(value, Mapping):
-        return value
-    if isinstance(value, BaseModel):
-        return {name: getattr(value, name) for name in type(value).model_fields}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    return {}

@@ -18,8 +18,8 @@ from activities.errors import says_stop
 from workflows.engine.run import Run
 from workflows.engine.together import together
 from workflows.errors import BodyInvalid, ItemFailed, tell
-from workflows.program.call import label
 from workflows.program.items import listed
+from workflows.program.label import label
 from workflows.program.role import Role, held_instance, pool_of
 from workflows.program.sharding import Sharding
 from workflows.tree.current import inside, numbering_scope, run_time

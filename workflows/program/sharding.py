@@ -30,7 +30,8 @@ from workflows.engine.run import Run
 from workflows.engine.shard import ShardOrder
 from workflows.engine.together import together
 from workflows.errors import CallFailed
-from workflows.program.call import Call, label
+from workflows.program.call import Call
+from workflows.program.label import label
 from workflows.program.role import AsksForName, Role, any_instance, pool_of
 from workflows.tree.current import inside
 from workflows.tree.scope import ScatterScope

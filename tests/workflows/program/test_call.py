@@ -22,7 +22,7 @@ from tests.workflows.crew import Worker, diary
 from tests.workflows.histories import count, failure_of, message_of, steps
 from workflows import choreography, scatter
 from workflows.errors import CallFailed
-from workflows.program.call import label
+from workflows.program.label import label
 
 pytestmark = pytest.mark.usefixtures("served")
 
