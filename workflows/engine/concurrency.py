@@ -11,6 +11,8 @@ import asyncio
 from collections import deque
 from types import TracebackType
 
+from workflows.engine.sdk import STOPPED
+
 LEAST = 2
 """Calls that a run has in a queue in any case."""
 
@@ -60,7 +62,7 @@ class ConcurrencyLimit:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Give the place back."""
-        if kind is not GeneratorExit:  # a run that the collector closes can do nothing
+        if kind is None or issubclass(kind, STOPPED):
             self._give_back()
 
     def observe(self, waited: float, took: float, now: float) -> None:

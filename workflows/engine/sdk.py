@@ -115,8 +115,16 @@ def declared_handler(function: Callable[..., Any]) -> DeclaredHandler | None:
     return None
 
 
+def signals_of(kind: type) -> list[str]:
+    """Return the names of the signals that a workflow class takes, by the same attributes."""
+    noted = [getattr(getattr(kind, name, None), _SIGNAL, None) for name in dir(kind)]
+    return [one.name for one in noted if one is not None and one.name]
+
+
+_SIGNAL = "__temporal_signal_definition"
+
 _NOTED_IN: Mapping[str, Any] = {
-    "__temporal_signal_definition": workflow.signal,
+    _SIGNAL: workflow.signal,
     "__temporal_query_definition": workflow.query,
     "_defn": workflow.update,
 }

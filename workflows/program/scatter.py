@@ -16,6 +16,7 @@ from activities.border.author import Line
 from activities.contract.text import clip
 from activities.errors import says_stop
 from workflows.engine.run import Run
+from workflows.engine.sdk import STOPPED
 from workflows.engine.together import together
 from workflows.errors import BodyInvalid, ItemFailed, tell
 from workflows.program.items import listed
@@ -230,7 +231,7 @@ async def _claimed_instance(role: Role, scope: Scope, about: Hashable) -> Any:
         worker, held = held_instance(role, name)
         try:
             yield worker, name
-        except (Exception, asyncio.CancelledError):  # a run that the collector closes can't wait
+        except STOPPED:
             await held.end()
             raise
         await held.end()

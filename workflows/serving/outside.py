@@ -30,8 +30,8 @@ from temporalio.worker import (
 
 from activities.contract.names import SHARD
 from activities.contract.text import clip, explain
+from workflows.engine.sdk import signals_of
 from workflows.errors import ChoreographyError, ProgramChanged, tell
-from workflows.serving.sdk import signals_of
 
 FAILS_A_WORKFLOW = (TypeError, ValidationError)
 """What an initializer raises that gets other inputs than it takes; a worker has to be told that it ends a workflow."""

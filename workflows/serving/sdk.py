@@ -87,16 +87,6 @@ def failure_in(completion: Any) -> Any:
     return failures[0] if failures else None
 
 
-def signals_of(kind: type) -> list[str]:
-    """Return the names of the signals that a workflow class takes.
-
-    Relies on the mark that the decorator leaves on a handler.
-    """
-    members = [getattr(kind, name, None) for name in dir(kind)]
-    definitions = [getattr(member, "__temporal_signal_definition", None) for member in members]
-    return [definition.name for definition in definitions if definition is not None and definition.name]
-
-
 def is_for_details(answer: Any) -> TypeGuard[WorkflowMetadata]:
     """Whether a query was the one by which the Web UI asks for a workflow's details.
 

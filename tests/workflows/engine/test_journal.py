@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -13,6 +14,7 @@ from pydantic import BaseModel
 from temporalio import workflow
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.exceptions import CancelledError
+from temporalio.worker import Worker as TemporalWorker
 
 import workflows.engine.continuation
 import workflows.engine.lifetime
@@ -21,6 +23,8 @@ from tests.conftest import Runs
 from tests.workflows.crew import Worker, diary
 from tests.workflows.histories import failure_of, histories, told
 from workflows import choreography, continue_with, scatter
+from workflows.engine.happenings import Happening, Outcome, Step, write_page
+from workflows.engine.journal import Journal
 from workflows.serving.workers import open_client, replayer
 
 pytestmark = pytest.mark.usefixtures("served")
@@ -227,6 +231,38 @@ async def test_a_program_that_ends_before_it_comes_to_where_it_was_is_waited_for
     with open_gate("the short way"):
         said = await told(runs, run)
     assert "step 2 expected Worker.double by worker-1 (1), found the program ended before that" in said
+
+
+@workflow.defn(sandboxed=False)
+class CancelsEarly:
+    """Tells of a past in which the second of two steps had not come to its end, and cancels that one."""
+
+    @workflow.run
+    async def run(self) -> list[Any]:
+        """Return how both end, and what was done."""
+        done: list[str] = []
+
+        async def work() -> Outcome:
+            done.append("worked")
+            return Outcome("anew")
+
+        journal = Journal(0.0, write_page([Happening(0.1, Step("1", "one"), Outcome("before"))]))
+        first, second = [asyncio.create_task(journal.step(Step(id, id), work)) for id in ("1", "2")]
+        await asyncio.sleep(0)
+        second.cancel()
+        telling = asyncio.create_task(journal.tell())
+        ended = [(await first).data, (await second).data, (await journal.step(Step("3", "3"), work)).data]
+        telling.cancel()
+        return [*ended, *done]
+
+
+async def test_a_step_that_is_cancelled_before_its_turn_comes_is_never_begun(client: Client) -> None:
+    queue = f"journal-{uuid.uuid4().hex[:8]}"
+    async with TemporalWorker(client, task_queue=queue, workflows=[CancelsEarly]):
+        ended = await client.execute_workflow(
+            "CancelsEarly", id=queue, task_queue=queue, execution_timeout=timedelta(seconds=20)
+        )
+    assert ended == ["before", None, "anew", "worked"]
 
 
 @choreography

@@ -20,7 +20,9 @@ from tests.workflows.histories import count
 from workflows.engine.sdk import (
     STOPPED,
     StartTimer,
+    declared_handler,
     raise_if_evicted,
+    signals_of,
     take_timers,
     until_all_wait,
     watch_tasks,
@@ -200,6 +202,34 @@ class Counts:
         return found
 
 
+class Takes:
+    """Takes a message of each kind."""
+
+    @workflow.signal(description="A signal.")
+    def note(self) -> None:
+        """Take a signal."""
+
+    @workflow.signal(name="other")
+    def by_another_name(self) -> None:
+        """Take another."""
+
+    @workflow.query(description="A query.")
+    def status(self) -> str:
+        """Answer."""
+        return "well"
+
+    @workflow.update(description="An update.")
+    def change(self) -> None:
+        """Take an update."""
+
+    @change.validator
+    def _check(self) -> None:
+        """Refuse nothing."""
+
+    def plain(self) -> None:
+        """Take nothing."""
+
+
 WORKFLOWS = [Waits, MakesTasks, Holds, TakesTurns, Counts]
 
 Start = Callable[..., Awaitable[WorkflowHandle[Any, Any]]]
@@ -309,3 +339,34 @@ async def test_a_run_that_is_open_when_its_worker_ends_is_closed_by_the_collecto
     await noted("three closed")
     assert [note for note in notes if note.startswith("three")] == ["three closed"]
     await run.terminate()
+
+
+@pytest.mark.parametrize(
+    ("name", "noted_in", "shown"),
+    [
+        ("note", "__temporal_signal_definition", ("note", "A signal.")),
+        ("by_another_name", "__temporal_signal_definition", ("other", None)),
+        ("status", "__temporal_query_definition", ("status", "A query.")),
+        ("change", "_defn", ("change", "An update.")),
+    ],
+)
+def test_what_a_method_was_declared_to_take_can_be_declared_of_another(
+    name: str, noted_in: str, shown: tuple[str, str | None]
+) -> None:
+    declared = declared_handler(getattr(Takes, name))
+    assert declared is not None
+
+    def another(self: object) -> None:
+        """Do something else."""
+
+    noted = getattr(declared.decorate(another), noted_in)
+    assert (noted.name, noted.description) == shown
+    assert (declared.validator is not None) == (name == "change")
+
+
+def test_a_plain_method_was_declared_to_take_nothing() -> None:
+    assert declared_handler(Takes.plain) is None
+
+
+def test_the_signals_of_a_workflow_class_are_known() -> None:
+    assert signals_of(Takes) == ["other", "note"]

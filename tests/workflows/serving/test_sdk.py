@@ -39,7 +39,6 @@ from workflows.serving.sdk import (
     filter_failed_tasks,
     innermost_message,
     is_for_details,
-    signals_of,
     thrown_out_for,
     unknown_type,
 )
@@ -186,10 +185,6 @@ async def test_a_workflow_whose_program_was_changed_is_thrown_out_for_it(
     [said, *_] = [said for act in after.activations if (said := thrown_out_for(act))]
     assert "'old'" in said
     assert "'new'" in said
-
-
-def test_the_signals_of_a_workflow_class_are_known() -> None:
-    assert signals_of(Listens) == ["other", "end"]
 
 
 async def test_the_uis_question_for_details_goes_through_interceptors(client: Client) -> None:
