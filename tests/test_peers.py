@@ -34,7 +34,7 @@ from tests.office import (
     write_to_groups,
 )
 from tests.provider import Fault, Garbage, Provider, Slow, Text, ToolCall, Tools
-from tests.system.processes import eventually, is_alive
+from tests.system.processes import at_work_in, eventually
 from workflows import choreography
 from workflows.errors import ChoreographyInvalid
 from workflows.serving.discovery import DiscoveryError
@@ -296,8 +296,8 @@ async def test_what_is_stopped_leaves_no_children(tmp_path: Path) -> None:
     )
     run = await workspace.run_tests(timeout=2)
     assert not run.passed
-    pid = int(workspace.read("pid"))
-    await eventually(lambda: not is_alive(pid), seconds=5)
+    assert workspace.list_files() == ["pid", "test_it.py"]
+    await eventually(lambda: not at_work_in(workspace.root), seconds=5)
 
 
 # "'You MUST call write_file' in capitals in every prompt (no required tools, no check of answers)."

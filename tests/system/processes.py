@@ -178,6 +178,16 @@ def is_alive(pid: int) -> bool:
     return False
 
 
+def at_work_in(folder: Path) -> list[int]:
+    """Return the processes that work in a folder, by whatever name they know it; zombies have none any more."""
+    found = []
+    for link in Path("/proc").glob("[1-9]*/cwd"):
+        with suppress(OSError):
+            if link.samefile(folder):
+                found.append(int(link.parent.name))
+    return found
+
+
 def free_port() -> str:
     """Return a port that nobody listens at."""
     with socket.socket() as probe:

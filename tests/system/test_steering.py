@@ -12,9 +12,9 @@ import pytest
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 
 from console.dev_server import DevServer
-from tests.conftest import Ledger, Runs
+from tests.conftest import Runs
 from tests.provider import Provider, Slow, Text, ToolCall, Tools
-from tests.system.processes import Process, Workers, eventually, is_alive, temporal
+from tests.system.processes import Process, Workers, at_work_in, eventually, is_alive, temporal
 from tests.system.steered import look_twice
 
 STEERED = ("--bare", "--module", "tests.system.steered")
@@ -24,12 +24,10 @@ WITHIN_S = 5.0
 NEVER = Slow(3600, Text("never"))
 
 A_TEST_WITHOUT_END = """
-import os, subprocess, time
+import subprocess, time
 
 def test_it():
-    child = subprocess.Popen(["sleep", "3600"], start_new_session=True)
-    with open({ledger!r}, "a") as file:
-        file.write(f"pid {{os.getpid()}}\\npid {{child.pid}}\\n")
+    subprocess.Popen(["sleep", "3600"], start_new_session=True)
     time.sleep(3600)
 """
 
@@ -58,12 +56,12 @@ async def test_cancelling_a_run_ends_its_model_call_within_seconds(
 
 
 async def test_cancelling_a_run_ends_the_processes_that_a_tool_has_started(
-    worker: Process, runs: Runs, provider: Provider, ledger: Ledger
+    worker: Process, runs: Runs, provider: Provider, workspaces: Path
 ) -> None:
     provider.enqueue(Tools((ToolCall("run_tests", {"paths": ["test_it.py"]}),)))
-    run = await runs.start(look_twice, A_TEST_WITHOUT_END.format(ledger=str(ledger.path)))
-    await eventually(lambda: len(ledger.lines("pid ")) == 2)
-    pids = [int(pid) for pid in ledger.lines("pid ")]
+    run = await runs.start(look_twice, A_TEST_WITHOUT_END)
+    await eventually(lambda: len(at_work(workspaces)) == 2)
+    pids = at_work(workspaces)
     assert all(is_alive(pid) for pid in pids)
 
     await cancelled(run)
@@ -96,6 +94,10 @@ async def cancelled(run: WorkflowHandle[Any, Any]) -> None:
     while (await run.describe()).status == WorkflowExecutionStatus.RUNNING:
         assert time.monotonic() - before < WITHIN_S
     assert (await run.describe()).status == WorkflowExecutionStatus.CANCELED
+
+
+def at_work(workspaces: Path) -> list[int]:
+    return [pid for folder in workspaces.glob("*") for pid in at_work_in(folder)]
 
 
 def children_of(pid: int) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 from activities.workspace.cgroup import is_bound
 from activities.workspace.isolation import Limits
 from activities.workspace.workspace import Workspace
+from tests.system.processes import at_work_in
 
 MARK = "marked-for-life"
 PROMISE = "What models write runs without network, secrets and other processes in sight; it can write in the workspace"
@@ -36,16 +36,6 @@ def listener() -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.2)
         yield server
-
-
-def inside(folder: Path) -> list[int]:
-    """Find the processes that work in a folder, by whatever name they know it."""
-    found = []
-    for link in Path("/proc").glob("[1-9]*/cwd"):
-        with contextlib.suppress(OSError):
-            if link.samefile(folder):
-                found.append(int(link.parent.name))
-    return found
 
 
 async def test_no_environment_with_a_secret_is_in_sight(
@@ -165,7 +155,7 @@ async def test_forks_without_end_are_ended(workspace: Workspace, start: str) -> 
     assert not run.passed
     told = "more than 256 processes and threads at a time. Look for forks or threads"
     assert any(words in run.output for words in (told, *REFUSED)), run.output
-    assert wait_until(lambda: not inside(workspace.root))
+    assert wait_until(lambda: not at_work_in(workspace.root))
 
 
 @pytest.mark.skipif(not is_bound(), reason="root without control groups: nothing but measuring holds forks")
@@ -174,7 +164,7 @@ async def test_a_bomb_of_forks_does_not_get_beyond_what_the_kernel_allows(worksp
     bomb = "import os, time\nfor _ in range(10):\n    try: os.fork()\n    except OSError: pass\ntime.sleep(5)\n"
     ended = await workspace.run(["python", "-c", bomb], limits=Limits(seconds=5, processes=40))
     assert "more than 40 processes and threads" in str(ended)
-    assert wait_until(lambda: not inside(workspace.root))
+    assert wait_until(lambda: not at_work_in(workspace.root))
 
 
 async def test_memory_of_all_processes_together_is_bound(workspace: Workspace) -> None:
@@ -191,7 +181,7 @@ async def test_memory_of_all_processes_together_is_bound(workspace: Workspace) -
     run = await workspace.run_tests(memory_mb=512, timeout=30)
     assert not run.passed
     assert "the processes together used more than 512 MB of memory" in run.output
-    assert not inside(workspace.root)
+    assert not at_work_in(workspace.root)
 
 
 async def test_processor_time_of_all_processes_together_is_bound(workspace: Workspace) -> None:
@@ -262,7 +252,7 @@ async def test_a_daemon_does_not_outlive_its_run(workspace: Workspace, start: st
     run = await workspace.run_tests()
     assert run.passed, run.output
     assert "Processes that the tests left behind were ended: sleep." in run.output
-    assert not inside(workspace.root)
+    assert not at_work_in(workspace.root)
 
 
 async def test_a_worker_that_is_killed_takes_its_commands_along(workspace: Workspace) -> None:
@@ -280,7 +270,7 @@ async def test_a_worker_that_is_killed_takes_its_commands_along(workspace: Works
     finally:
         worker.kill()
         worker.wait()
-    assert wait_until(lambda: not inside(workspace.root))
+    assert wait_until(lambda: not at_work_in(workspace.root))
 
 
 def wait_until(condition: object, seconds: float = 10.0) -> bool:

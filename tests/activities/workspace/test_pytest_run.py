@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import subprocess
 import sys
 import tempfile
@@ -12,6 +11,7 @@ import pytest
 
 from activities.workspace.pytest_run import TestRun
 from activities.workspace.workspace import Workspace, WorkspaceError
+from tests.system.processes import at_work_in
 
 CHILD = "import subprocess; subprocess.Popen(['sleep', '1000'], env={})\n"
 DAEMON = "import subprocess; subprocess.Popen(['sleep', '1000'], start_new_session=True)\n"
@@ -27,16 +27,6 @@ def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def living(workspace: Workspace) -> list[str]:
-    """Find the processes that run in the workspace; zombies have no folder any more."""
-    found = []
-    for link in Path("/proc").glob("[1-9]*/cwd"):
-        with contextlib.suppress(OSError):  # in a sandbox the folder has another name, but is the same
-            if link.samefile(workspace.root):
-                found.append(link.parent.name)
-    return found
-
-
 async def started(workspace: Workspace) -> bool:
     """Wait until the hanging test runs."""
     for _ in range(1000):
@@ -49,7 +39,7 @@ async def started(workspace: Workspace) -> bool:
 async def nothing_lives(workspace: Workspace) -> bool:
     """Give killed processes a moment to go."""
     for _ in range(200):
-        if not living(workspace):
+        if not at_work_in(workspace.root):
             return True
         await asyncio.sleep(0.01)
     return False
@@ -202,7 +192,7 @@ async def test_a_cancelled_run_leaves_no_process(workspace: Workspace) -> None:
     workspace.write("test_a.py", CHILD + DAEMON + HANG)
     running = asyncio.ensure_future(workspace.run_tests())
     assert await started(workspace)
-    assert len(living(workspace)) == 3
+    assert len(at_work_in(workspace.root)) == 3
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
