@@ -17,6 +17,9 @@ from activities.workspace.workspace import Workspace
 from tests.system.processes import at_work_in
 
 MARK = "marked-for-life"
+INSIDE = "import os\nassert os.getcwd() == '/workspace', 'only in a sandbox'\n"
+"""Begins what must never be done to the machine itself, whatever goes wrong."""
+
 PROMISE = "What models write runs without network, secrets and other processes in sight; it can write in the workspace"
 
 
@@ -99,7 +102,7 @@ async def test_nothing_outside_the_workspace_can_be_written(sandboxed: Workspace
     places += ["/proc/sys/kernel/domainname", "/proc/sysrq-trigger", sys.executable]
     sandboxed.write(
         "test_a.py",
-        "import pytest\n"
+        f"{INSIDE}import pytest\n"
         f"@pytest.mark.parametrize('place', {places})\n"
         "def test_a(place):\n"
         "    with pytest.raises(OSError): open(place, 'a')\n"
@@ -112,21 +115,20 @@ async def test_nothing_outside_the_workspace_can_be_written(sandboxed: Workspace
 
 
 async def test_no_privilege_is_to_be_had(sandboxed: Workspace) -> None:
-    ended = await sandboxed.run(
-        ["sh", "-c", "id -u; grep CapEff /proc/self/status; unshare --user --map-root-user true; mount -t tmpfs x /tmp"]
-    )
+    tried = "id -u; grep CapEff /proc/self/status; unshare --user --map-root-user true; mkdir m; mount -t tmpfs x m"
+    ended = await sandboxed.run(["sh", "-c", f"[ $PWD = /workspace ] || exit 9; {tried}"])
     assert ended.output.startswith("1000\nCapEff:\t0000000000000000\n")
     assert "unshare" in ended.output
     assert ended.code != 0
 
 
-@pytest.mark.parametrize("kill", ["os.getppid()", "1", "-1"])
+@pytest.mark.parametrize("kill", ["os.getppid()", "1"])
 async def test_a_parent_is_not_killed(sandboxed: Workspace, kill: str) -> None:
     bystander = subprocess.Popen(["sleep", "60"], cwd=sandboxed.root.parent)
     try:
         sandboxed.write(
             "test_a.py",
-            f"import os, contextlib\ndef test_a():\n    with contextlib.suppress(OSError): os.kill({kill}, 9)\n",
+            f"{INSIDE}import contextlib\ndef test_a():\n    with contextlib.suppress(OSError): os.kill({kill}, 9)\n",
         )
         run = await sandboxed.run_tests()
         assert run.passed, run.output
