@@ -18,6 +18,7 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.converter import DataConverter
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.border.washing import washed
 from activities.contract.identity import step_of
 from activities.contract.usage import Usage
 from console.trouble import troubles_of
@@ -215,7 +216,7 @@ async def _read_history(client: Client, workflow_id: str, run_id: str, into: Run
         next_run = event.workflow_execution_continued_as_new_event_attributes.new_execution_run_id
         if workflow_id == into.workflow_id and (outcome := _OUTCOMES.get(event.event_type)) is not None:
             into.outcome, into.ended = outcome, event.event_time.ToDatetime(UTC)
-            into.failure = event.workflow_execution_failed_event_attributes.failure.message
+            into.failure = washed(event.workflow_execution_failed_event_attributes.failure.message)
     into.calls += calls.seen()
     return next_run
 
@@ -311,7 +312,7 @@ async def _scheduled(event: HistoryEvent, converter: DataConverter) -> CallSeen:
     attributes = event.activity_task_scheduled_event_attributes
     return CallSeen(
         method=attributes.activity_type.name,
-        summary=summary if isinstance(summary, str) else "",
+        summary=washed(summary) if isinstance(summary, str) else "",
         scheduled=event.event_time.ToDatetime(UTC),
         step=step_of(attributes.activity_id),
     )
@@ -344,7 +345,7 @@ def _set_outcome(call: CallSeen, event: HistoryEvent) -> None:
         call.paused = "paused" in told
         call.value, call.usage = told.get("value"), _usage(told.get("usage"))
     elif event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED:
-        call.error = event.activity_task_failed_event_attributes.failure.message
+        call.error = washed(event.activity_task_failed_event_attributes.failure.message)
     else:
         timed_out = event.HasField("activity_task_timed_out_event_attributes")
         call.error = "timed out" if timed_out else "cancelled"

@@ -14,6 +14,7 @@ from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryReverse
 from temporalio.client import Client, WorkflowExecutionDescription
 from temporalio.service import RPCError
 
+from activities.border.washing import washed
 from activities.contract.identity import step_of
 from activities.contract.names import CHOREOGRAPHY_QUEUE, SHARD, team_of
 from activities.contract.text import clip
@@ -107,7 +108,7 @@ async def _last_failure_of_a_task(client: Client, described: WorkflowExecutionDe
             return ""
         failed = event.workflow_task_failed_event_attributes
         if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED and not failed.new_run_id:  # else it was reset
-            said = " ".join(failed.failure.message.split())
+            said = " ".join(washed(failed.failure.message).split())
             return said or WorkflowTaskFailedCause.Name(failed.cause)
     return ""
 
@@ -137,7 +138,7 @@ def _retried(calls: Sequence[PendingActivityInfo]) -> Iterator[str]:
         if not runs:
             comes = call.HasField("next_attempt_schedule_time")
             when = f"comes at {_clock(call.next_attempt_schedule_time)}" if comes else "waits for a worker"
-        why = clip(" ".join(call.last_failure.message.split()), _WORDS)
+        why = clip(" ".join(washed(call.last_failure.message).split()), _WORDS)
         yield (
             f"{call.activity_type.name} (step {step_of(call.activity_id)}) is tried again since "
             f"{_clock(call.scheduled_time)}: attempt {call.attempt} {when}. The last one: {why or 'no reason was told'}"

@@ -20,6 +20,7 @@ from temporalio.client import (
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.border.washing import washed, washed_tree
 from console.trouble import nobody_answers, troubles_of
 from console.view import Sight, line, page
 from workflows.serving.workers import SettingsInvalid, connect
@@ -61,7 +62,8 @@ class _Watch:
         if troubles:  # a run that is in trouble may take its time to answer
             sight.status, sight.troubles = described.status, troubles
         try:
-            sight.progress = await handle.query("progress", result_type=Progress, rpc_timeout=_RPC_TIMEOUT)
+            told = await handle.query("progress", result_type=Progress, rpc_timeout=_RPC_TIMEOUT)
+            sight.progress = Progress.model_validate(washed_tree(told.model_dump()))
         except WorkflowQueryFailedError as error:
             troubles.insert(0, _no_run(described.workflow_type, error.message))
         except RPCError as error:
@@ -142,7 +144,7 @@ async def _failure(handle: WorkflowHandle[Any, Any]) -> str:
     try:
         await handle.result(rpc_timeout=_RPC_TIMEOUT)
     except WorkflowFailureError as error:
-        return str(error.cause)
+        return washed(str(error.cause))
     return ""
 
 

@@ -13,7 +13,7 @@ from pydantic_core import PydanticSerializationError, from_json
 
 from activities.border.context import calling_tool
 from activities.border.user_code import is_closed_by, raised_by
-from activities.border.washing import name_of, washed, washed_json, washed_tree, words_of
+from activities.border.washing import name_of, washed_json, washed_tree, washed_within, words_of
 from activities.contract.envelope import WantedApproval
 from activities.contract.text import digest_of, explain
 from activities.declarations.agent import Agent, tools_of
@@ -87,7 +87,7 @@ class Toolbox:
             async with limit:
                 with without_waiting(limit), calling_tool(turn, number):
                     value = await _invoke(self.agent, name, arguments)
-            return washed(shortened(_in_words(value), RESULT_LIMIT)), True
+            return washed_within(_in_words(value), RESULT_LIMIT, cut=shortened), True
         except _NOT_FOR_THE_MODEL:
             raise
         except BaseException as error:  # a SystemExit would end the whole worker

@@ -9,6 +9,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from activities.border.secrets import secret
+
 
 @dataclass(frozen=True)
 class CallContext:
@@ -31,6 +33,14 @@ class CallContext:
         In a prompt that a tool asks, that tool call is followed by the prompt, and by turn and tool call in that one.
         """
         return f"{self.run_id}/{self.step}/{self.inside}{self.turn}/{self.tool_call}"
+
+    def secret(self, name: str) -> str:
+        """Return a secret of this worker by its name, such as `STRIPE_KEY`; it is replaced in all that leaves it.
+
+        Raises:
+            SettingInvalid: The worker has none of that name; says how to give it.
+        """
+        return secret(name)
 
 
 _current: ContextVar[CallContext | None] = ContextVar("call", default=None)

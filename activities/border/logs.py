@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 from datetime import UTC, datetime
+from types import TracebackType
 
 from temporalio import workflow
 from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 
 from activities.border.context import current_call
 from activities.border.sdk import quieten_the_sdk
-from activities.border.washing import name_of, said
+from activities.border.washing import fit_to_leave, name_of, said, stack_of, washed_within
 
 LONGEST_MESSAGE = 30_000
 """Characters of a message that are logged."""
@@ -22,7 +24,7 @@ def set_up_logs(*, as_json: bool = False, level: str = "INFO") -> None:
     """Send the logs of this process to standard error, one line each, readable or as JSON."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_name_the_call)
-    handler.addFilter(_in_safe_words)
+    handler.addFilter(in_safe_words)
     handler.setFormatter(_JsonFormatter() if as_json else _TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     quieten_the_sdk()
@@ -30,6 +32,7 @@ def set_up_logs(*, as_json: bool = False, level: str = "INFO") -> None:
     for noisy in ("httpx", "httpcore", "LiteLLM", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     _take_over_the_cores_logs()
+    _take_over_what_nobody_caught()
 
 
 def _take_over_the_cores_logs() -> None:
@@ -39,6 +42,19 @@ def _take_over_the_cores_logs() -> None:
     )
     logs = LoggingConfig(TelemetryFilter(core_level="WARN", other_level="ERROR"), forwarding)
     Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=logs)), error_if_already_set=False)
+
+
+def _take_over_what_nobody_caught() -> None:
+    """Have what ends the process, or a thread of it, logged like everything else, rather than printed as it is."""
+
+    def log(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            sys.__excepthook__(kind, error or kind(), trace)
+        elif error is not None:
+            logging.getLogger(__name__).critical("nobody caught it: %s", name_of(error), exc_info=error)
+
+    sys.excepthook = log
+    threading.excepthook = lambda args: log(args.exc_type, args.exc_value, args.exc_traceback)
 
 
 def _name_the_call(record: logging.LogRecord) -> bool:
@@ -53,14 +69,25 @@ def _name_the_call(record: logging.LogRecord) -> bool:
     return True
 
 
-def _in_safe_words(record: logging.LogRecord) -> bool:
-    """Write the message out, cut and washed: what is logged may be anything that an error says."""
+def in_safe_words(record: logging.LogRecord) -> bool:
+    """Write a record out, cut and washed: a filter for the handler of anybody's logs.
+
+    What is logged may be anything that an error says, and hold secrets in its arguments or its traceback.
+    """
     try:
         text = record.getMessage()
     except Exception as error:
         text = f"{said(record.msg)} [its arguments can't be shown: {name_of(error)}]"
-    record.msg, record.args = said(text, LONGEST_MESSAGE), None
+    record.msg, record.args = said(_fit(text), LONGEST_MESSAGE), None
+    if record.exc_info and record.exc_info[1]:
+        record.exc_text = stack_of(record.exc_info[1], LONGEST_MESSAGE, wash=fit_to_leave).rstrip("\n")
+    if record.stack_info:
+        record.stack_info = _fit(record.stack_info)
     return True
+
+
+def _fit(text: str) -> str:
+    return washed_within(text, LONGEST_MESSAGE, wash=fit_to_leave)
 
 
 class _TextFormatter(logging.Formatter):
@@ -84,6 +111,6 @@ class _JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
             "logger": record.name,
         }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+        if record.exc_text:
+            line["exception"] = record.exc_text
         return json.dumps(line, ensure_ascii=False)

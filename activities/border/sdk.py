@@ -5,12 +5,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from temporalio import activity
-from temporalio.api.common.v1 import Payload
-from temporalio.bridge.proto import ActivityHeartbeat
+if TYPE_CHECKING:
+    from temporalio.api.common.v1 import Payload
+
+
+def in_a_workflow() -> bool:
+    """Whether a workflow's code is executing: as the SDK says, without importing it where nobody else has.
+
+    Relies on the attribute that it sets on a workflow's loop.
+    """
+    try:
+        return getattr(asyncio.get_running_loop(), "__temporal_workflow_runtime", None) is not None
+    except RuntimeError:
+        return False
 
 
 def heartbeat_sender() -> Callable[[Sequence[Payload]], None]:
@@ -19,6 +31,9 @@ def heartbeat_sender() -> Callable[[Sequence[Payload]], None]:
     The SDK's own way schedules a coroutine on the loop, which does not come to it while the loop is held. Under it is
     a plain call into its core, which any thread may make.
     """
+    from temporalio import activity
+    from temporalio.bridge.proto import ActivityHeartbeat
+
     told_by = activity._Context.current().heartbeat
     worker = told_by.__self__._worker  # type: ignore[union-attr]
     token = activity.info().task_token

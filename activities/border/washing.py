@@ -14,6 +14,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from activities.border.sdk import in_a_workflow
+from activities.border.secrets import json_without_secrets, without_secrets
 from activities.contract.limits import MESSAGE_LIMIT
 from activities.contract.text import clip
 from activities.errors import place_of
@@ -28,10 +30,43 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 def washed(text: str) -> str:
-    """Return a text that is UTF-8 and that a database takes: each half of a character, and each NUL, becomes one `�`.
+    """Return a text that is UTF-8, that a database takes, and that holds no secrets of this process.
 
-    Two halves that belong together become their character.
+    Each half of a character, and each NUL, becomes one `�`; two halves that belong together become their character. In
+    a workflow secrets stay: it would be another one where another environment is. They are replaced as it is left.
     """
+    return _storable(text) if in_a_workflow() else fit_to_leave(text)
+
+
+def fit_to_leave(text: str) -> str:
+    """Return a text washed, and without secrets also in a workflow: for where it leaves the process at once."""
+    return without_secrets(_storable(text))
+
+
+def washed_within(
+    text: str, limit: int, *, cut: Callable[[str, int], str] = clip, wash: Callable[[str], str] = washed
+) -> str:
+    """Return a text washed and then cut, so that no secret is cut before it is known as one; of much, the ends only.
+
+    Args:
+        text: The text.
+        limit: The most characters.
+        cut: Leaves head and tail of a text, and says what is missing.
+        wash: Washes.
+    """
+    half = _WASHED_AT_ONCE // 2
+    if len(text) > _WASHED_AT_ONCE:
+        head, tail = wash(text[:half]), wash(text[-half:])
+        if min(len(head), len(tail)) > limit:
+            return cut(f"{head}{text[half:-half]}{tail}", limit)
+    return cut(wash(text), limit)
+
+
+_WASHED_AT_ONCE = 400_000
+"""Characters of a text of which much is left out that are looked at."""
+
+
+def _storable(text: str) -> str:
     text = _whole(text)
     return text.replace("\0", _REPLACEMENT) if "\0" in text else text
 
@@ -52,8 +87,9 @@ def washed_tree(value: Any) -> Any:
 
 
 def washed_json(text: str) -> str:
-    """Return a JSON text without halves of characters, also where they are written as escapes; else as it is."""
-    text = washed(text)
+    """Return a JSON text washed, without halves of characters also where they are written as escapes; else as it is."""
+    text = _storable(text)
+    text = text if in_a_workflow() else json_without_secrets(text)
     if not _ESCAPED_HALF.search(text):
         return text
     try:
@@ -103,7 +139,7 @@ def said(value: Any, limit: int = MESSAGE_LIMIT) -> str:
         text = str.__str__(str(value))
     except BaseException as odd:  # it is the value's own code
         text = f"[no words: its __str__ raises {name_of(odd)}]"
-    return _CONTROLS.sub(_REPLACEMENT, washed(clip(text, limit)))
+    return _CONTROLS.sub(_REPLACEMENT, washed_within(text, limit))
 
 
 def _words_of_group(group: BaseExceptionGroup[BaseException], limit: int) -> str:
@@ -132,10 +168,10 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
     return leaves
 
 
-def stack_of(error: BaseException, limit: int = 5 * MESSAGE_LIMIT) -> str:
+def stack_of(error: BaseException, limit: int = 5 * MESSAGE_LIMIT, *, wash: Callable[[str], str] = washed) -> str:
     """Return an error's traceback as Python prints it; without it, where even that fails, its class and words."""
     try:
         stack = "".join(traceback.format_exception(error))
     except BaseException:  # notes, causes and names are the error's own code, too
         stack = f"{name_of(error)}: {words_of(error)}"
-    return washed(clip(stack, limit))
+    return washed_within(stack, limit, wash=wash)

@@ -198,7 +198,7 @@ def _decode(method: Method[..., Any], data: bytes) -> CallRequest[dict[str, Any]
     try:
         request = method.request.model_validate_json(data, by_alias=True, by_name=True)
     except ValidationError as error:
-        sent = clip(json.dumps(from_json(data).get("arguments")), 300)
+        sent = said(json.dumps(from_json(data).get("arguments")), 300)
         raise ArgumentInvalid(
             f"the arguments do not fit: {explain(error, skip=('arguments',))}. The choreography sent {sent}"
         ) from None

@@ -16,7 +16,7 @@ from temporalio import activity
 from temporalio.api.common.v1 import Payload
 from temporalio.client import Client, WithStartWorkflowOperation, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.converter import DataConverter, PayloadCodec
+from temporalio.converter import PayloadCodec
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.contract.conversations import OWNER_MEMO, Owner
@@ -46,31 +46,6 @@ class PagesCodec(PayloadCodec):
             return payload
         pages = await _read(self.client, kept)
         return Payload(metadata={"encoding": b"binary/plain"}, data=b"".join(pages))
-
-
-class Codecs(PayloadCodec):
-    """Several codecs, the first one nearest to the data."""
-
-    def __init__(self, *codecs: PayloadCodec) -> None:
-        self.codecs = codecs
-
-    async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        """Encode with each."""
-        for codec in self.codecs:
-            payloads = await codec.encode(payloads)
-        return list(payloads)
-
-    async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        """Decode with each, the last one first."""
-        for codec in reversed(self.codecs):
-            payloads = await codec.decode(payloads)
-        return list(payloads)
-
-
-def codecs_of(converter: DataConverter) -> Sequence[PayloadCodec]:
-    """Return the codecs of a converter, the one nearest to the data first."""
-    codec = converter.payload_codec
-    return codec.codecs if isinstance(codec, Codecs) else [codec] if codec else []
 
 
 async def _read(client: Client, kept: PagesKept) -> list[bytes]:

@@ -13,6 +13,8 @@ import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from activities.border.washing import washed_json
+
 Message = dict[str, Any]
 Entry = dict[str, Any]
 
@@ -39,11 +41,6 @@ def inner(method: str, tool_call: str, said: Sequence[Entry]) -> Entry:
 def error(text: str) -> Entry:
     """Make the note of why a call, or a prompt inside one, has failed."""
     return {"note": "error", "text": text}
-
-
-def fallback(model: str, why: str) -> Entry:
-    """Make the note that a model was asked in vain before another answered."""
-    return {"note": "fallback", "model": model, "text": why}
 
 
 class Transcript:
@@ -164,8 +161,8 @@ def _in_short(entry: Entry, limit: int) -> Entry:
 
 
 def compressed(text: str) -> str:
-    """Return a text in fewer characters, fit for JSON."""
-    return base64.b85encode(zlib.compress(text.encode(), 6)).decode()
+    """Return a JSON text in fewer characters, fit for JSON: nobody finds a secret in it afterwards."""
+    return base64.b85encode(zlib.compress(washed_json(text).encode(), 6)).decode()
 
 
 def decompressed(text: str) -> bytes:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -83,9 +83,7 @@ async def complete(request: model.ModelRequest) -> model.Answer:
     gate = gate_of(request.model, request.parameters.get("api_base"))
     began, own_faults = time.monotonic(), 0
     while True:
-        if not request.waits and not gate.admits():
-            raise ModelUnavailable(f"{gate.about} is not to be had: {gate.in_words()}.", outage=True)
-        await _turn([gate], patience, began)
+        await _turn(gate, patience, began)
         ticket, asked = gate.enter(), time.monotonic()
         try:
             answer = await model.complete(request)
@@ -94,10 +92,7 @@ async def complete(request: model.ModelRequest) -> model.Answer:
                 gate.answered(ticket)
                 raise
             patience.forgive(time.monotonic() - asked)
-            is_for_all = gate.failed(ticket, error)
-            if not request.waits:
-                raise
-            if is_for_all:
+            if gate.failed(ticket, error):
                 continue
             own_faults += 1
             if own_faults == _OWN_FAULTS:
@@ -115,61 +110,29 @@ async def complete(request: model.ModelRequest) -> model.Answer:
             return answer
 
 
-class Waiting:
-    """The waiting of one request for whichever of several models is there again first."""
-
-    def __init__(self) -> None:
-        self._began = time.monotonic()
-        self._own_faults = 0
-
-    async def until_one_admits(self, requests: Sequence[model.ModelRequest], error: ModelUnavailable) -> None:
-        """Wait until a request to one of the models may be sent.
-
-        Args:
-            requests: To each of them.
-            error: Why the first has not answered; raised where nobody waits, and where others are answered.
-
-        Raises:
-            PatienceExhausted: None was to be had for as long as the call was to wait.
-        """
-        patience = _current.get()
-        if patience is None:
-            raise error
-        gates = [gate_of(request.model, request.parameters.get("api_base")) for request in requests]
-        if any(gate.admits() for gate in gates):
-            self._own_faults += 1
-            if self._own_faults == _OWN_FAULTS:
-                raise error
-            with patience.waiting():
-                await asyncio.sleep(min(_delay(self._own_faults, error.retry_after), patience.left))
-        await _turn(gates, patience, self._began)
-
-
-async def _turn(gates: Sequence[Gate], patience: Patience, began: float) -> None:
+async def _turn(gate: Gate, patience: Patience, began: float) -> None:
     """Wait until a request may be sent.
 
     Args:
-        gates: Those before the models of which one is to answer.
+        gate: That before the model.
         patience: The call's.
         began: Since when it has wanted to be answered.
     """
-    if any(gate.admits() for gate in gates):
+    if gate.admits():
         return
     with patience.waiting():
         ends = time.monotonic() + patience.left
-        while not any(gate.admits() for gate in gates):
+        while not gate.admits():
             now = time.monotonic()
-            next_try = min(gate.seconds_to_next_try() for gate in gates)
-            if now + next_try > ends:
-                away = "; ".join(f"{gate.about} is not to be had: {gate.in_words()}" for gate in gates)
+            if now + gate.seconds_to_next_try() > ends:
                 raise PatienceExhausted(
-                    f"{away}. The call was to wait {patience.seconds:g} s in all. Raise patience, on the agent's class "
-                    "or in @prompt(patience=…), or use another model."
+                    f"{gate.about} is not to be had: {gate.in_words()}. The call was to wait {patience.seconds:g} s in "
+                    "all. Raise patience, on the agent's class or in @prompt(patience=…), or use another model."
                 )
             if now - began > _TOLD_S:
-                await gates[0].tell(patience)
+                await gate.tell(patience)
             least, most = _LOOK_S
-            await asyncio.sleep(min(max(next_try, least), most) * random.uniform(0.7, 1.0))
+            await asyncio.sleep(min(max(gate.seconds_to_next_try(), least), most) * random.uniform(0.7, 1.0))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from temporalio.contrib.pydantic import PydanticPayloadConverter, pydantic_data_
 from temporalio.converter import DefaultFailureConverter, PayloadConverter
 from temporalio.exceptions import ApplicationError, FailureError
 
-from activities.border.washing import name_of, washed, words_of
+from activities.border.washing import fit_to_leave, name_of, washed_within, words_of
 from activities.contract.limits import MESSAGE_LIMIT
 from activities.contract.text import clip, explain
 
@@ -51,9 +51,11 @@ CAUSES_TOLD = 5
 """Causes of causes that are sent with a failure."""
 
 
-class _FailureConverter(DefaultFailureConverter):
+class FailureInWords(DefaultFailureConverter):
+    """Writes failures so that they arrive, whatever raised them, and hold no secrets."""
+
     def to_failure(self, exception: BaseException, payload_converter: PayloadConverter, failure: Failure) -> None:
-        """Tell the error and, in turn, its causes, whatever they are: a failure that can't be told would be no end."""
+        """Tell an error and, in turn, its causes, whatever they are: a failure that can't be told would be no end."""
         told = exception if isinstance(exception, FailureError) else _in_plain_words(exception)
         try:
             super().to_failure(told, payload_converter, failure)
@@ -62,8 +64,8 @@ class _FailureConverter(DefaultFailureConverter):
             failure.message = words_of(exception)
             failure.application_failure_info.type = name_of(exception)
             failure.application_failure_info.non_retryable = bool(getattr(exception, "non_retryable", False))
-        failure.message = washed(clip(failure.message))
-        failure.stack_trace = washed(clip(failure.stack_trace, 2 * MESSAGE_LIMIT))
+        failure.message = washed_within(failure.message, MESSAGE_LIMIT, wash=fit_to_leave)
+        failure.stack_trace = washed_within(failure.stack_trace, 2 * MESSAGE_LIMIT, wash=fit_to_leave)
         _end_after(CAUSES_TOLD, failure)
 
 
@@ -83,5 +85,5 @@ def _end_after(causes: int, failure: Failure) -> None:
 
 
 data_converter = dataclasses.replace(
-    pydantic_data_converter, payload_converter_class=_Converter, failure_converter_class=_FailureConverter
+    pydantic_data_converter, payload_converter_class=_Converter, failure_converter_class=FailureInWords
 )

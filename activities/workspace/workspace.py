@@ -20,6 +20,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from activities.border.secrets import without_secrets
 from activities.errors import AgentError, OutsideWorkspace
 from activities.workspace.isolation import Command, Ended, Isolation, Limits, isolation
 from activities.workspace.pytest_run import CONFIGURATIONS, TestRun, run_pytest
@@ -219,7 +220,7 @@ class Workspace:
 
     def _replace(self, path: str, content: str) -> None:
         *folders, name = _parts(path)
-        encoded = _encoded(content, path)
+        encoded = _encoded(without_secrets(content), path)
         partial = _PARTIAL + secrets.token_hex(8)
         with _explained(path), self._folder(folders, make=True) as folder:
             try:

@@ -17,6 +17,7 @@ from temporalio.worker import (
     WorkflowInterceptorClassInput,
 )
 
+from activities.border.secrets import without_secrets
 from workflows.engine.display import Display
 from workflows.people.people import People
 from workflows.people.question import Question
@@ -102,7 +103,7 @@ def _list(title: str, lines: list[str]) -> str:
 
 def _plain(text: str) -> str:
     """Keep what Markdown would take for its own from doing so; an underscore inside of a word is none of it."""
-    return _SPECIAL.sub(r"\\\g<0>", text)
+    return _SPECIAL.sub(r"\\\g<0>", without_secrets(text))
 
 
 _SPECIAL = re.compile(r"[\\`*\[<|]|(?<![^\W_])_|_(?![^\W_])")

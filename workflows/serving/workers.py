@@ -26,8 +26,10 @@ from activities.declarations.person import Person
 from activities.errors import AgentError, place_of
 from activities.housekeeping.attributes import build_id
 from activities.housekeeping.cleanup import Cleanup
-from activities.housekeeping.pages import Codecs, PagesCodec, codecs_of, keep_page
+from activities.housekeeping.pages import PagesCodec, keep_page
 from activities.housekeeping.queues import breathe
+from activities.payloads.codecs import Codecs, codecs_of
+from activities.payloads.hiding import HidingCodec
 from activities.values.converter import data_converter
 from activities.workspace.isolation import allow_unsandboxed, isolation_in_words
 from workflows.engine.shard import Shard
@@ -188,10 +190,10 @@ def converter_for(given: DataConverter, pages: PagesCodec) -> DataConverter:
                 f"The client converts by {one.__module__}.{one.__qualname__}; choreographies need a converter of their "
                 "own. Give the plugin a client without, and put what you need into a payload codec, which is kept."
             )
-    others = [codec for codec in codecs_of(given) if not isinstance(codec, PagesCodec)]
+    others = [codec for codec in codecs_of(given) if not isinstance(codec, (HidingCodec, PagesCodec))]
     return dataclasses.replace(
         data_converter,
-        payload_codec=Codecs(pages, *others) if others else pages,
+        payload_codec=Codecs(HidingCodec(), pages, *others),
         external_storage=given.external_storage,
     )
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey
 
+from activities.border.secrets import without_secrets
 from activities.contract.names import SEARCH_ATTRIBUTES
 from activities.housekeeping.attributes import known_by
 
@@ -52,7 +53,7 @@ class Listed:
             "CostUsd": self.cost_usd,
             "Tokens": self.tokens,
             "FailedItems": self.failed_items,
-            "Tags": self.tags,
+            "Tags": [without_secrets(tag) for tag in self.tags],
         }
 
 

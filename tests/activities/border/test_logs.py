@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).parents[3]
 
 PROGRAM = """
@@ -101,3 +103,51 @@ def test_what_libraries_say_of_every_request_is_left_out() -> None:
 def test_the_level_can_be_set() -> None:
     assert not [line for line in logged("text") if "detail" in line]
     assert any(line.endswith("DEBUG   detail") for line in logged("text", "debug"))
+
+
+SAYS_SECRETS = """
+import logging
+import sys
+import threading
+
+from activities.border.logs import set_up_logs
+
+set_up_logs(as_json=sys.argv[1] == "json")
+logger = logging.getLogger("of.somebody")
+SECRET = "marked-7f3c-value"
+logger.info("asked with %s", {"Authorization": SECRET})
+logger.warning(f"in the message itself: {SECRET}")
+logger.error("in an object: %r", ValueError(SECRET))
+try:
+    raise LookupError(f"refused {SECRET}") from ValueError(SECRET)
+except LookupError:
+    logger.exception("failed")
+logger.warning("where: %s", "here", stack_info=True)
+thread = threading.Thread(target=lambda: 1 / len(SECRET[:0]) or SECRET)
+thread.start(), thread.join()
+logger.info("x" * 29_990 + SECRET)
+raise SystemError(SECRET)
+"""
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_no_line_of_a_log_holds_a_secret_of_the_process(form: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SAYS_SECRETS, form],
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+        env={"PYTHONIOENCODING": "utf-8", "A_KEY": "marked-7f3c-value"},
+        check=False,
+    )
+
+    assert done.returncode == 1
+    for said in (
+        "asked with {'Authorization': '[secret A_KEY]'}",
+        "message itself: [secret A_KEY]",
+        "ZeroDivisionError",
+    ):
+        assert said in done.stderr
+    for said in ("ValueError('[secret A_KEY]')", "LookupError: refused [secret A_KEY]", "SystemError: [secret A_KEY]"):
+        assert said in done.stderr
+    assert "marked-" not in done.stderr.replace('SECRET = "marked-7f3c-value"', "")

@@ -78,6 +78,23 @@ async def test_a_long_loop_continues_as_new_and_does_nothing_twice(runs: Runs) -
     assert sorted(diary.items(run.id, "end"), key=int) == [str(n) for n in range(20)]
 
 
+@choreography(worker=2)
+async def hand_round(key: str, number: int, worker: Worker) -> list[str]:
+    """Do a call a round, with a key that a person should not have given."""
+    return [await worker.work(f"{key}, {n}", 0.0) for n in range(number)]
+
+
+async def test_a_run_that_was_started_with_a_secret_comes_to_where_it_was(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIVEN_TOKEN", "given-by-hand")
+    key = "given-by-hand and sk-proj-1234567890abcdefghij"
+    run = await runs.start(hand_round, key, 20)
+    assert len(await run.result()) == 20
+    assert diary.items(run.id, "end") == [f"[secret GIVEN_TOKEN] and [secret], {n}" for n in range(20)]
+    assert len(await lengths(runs.client, run)) > 2
+
+
 @choreography(worker=5, other=3)
 async def races(seed: int, worker: Worker, other: Worker) -> int:
     """Time out, race, and run side by side, in an order that nobody can foresee."""
