@@ -48,6 +48,7 @@ def test_the_tree_as_it_is_keeps_every_contract(tree: Path) -> None:
         ("workflows/steering/budget.py", "from workflows.engine.run import Run", "the rooms of workflows"),
         ("workflows/engine/run.py", "import litellm", "only one room knows of litellm"),
         ("workflows/shown/board.py", "from console import history", "knows nothing of choreographies"),
+        ("workflows/tree/scope.py", "from workflows.shown import reading", "the rooms of workflows"),
     ],
 )
 def test_an_import_against_the_direction_is_told(tree: Path, file: str, line: str, broken: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from activities.answering import strategy
+from activities.answering import fallbacks
 from activities.answering.compaction import Window, compact
 from activities.answering.record import inside_tool, working
 from activities.answering.toolbox import Toolbox
@@ -50,6 +50,8 @@ class TurnLoop(Work):
         self.toolbox = Toolbox(self.agent)
         chosen = vars(self.agent).get("model") or self.method.options.model or self.agent.model
         self.model = chosen or model.default_model()
+        others = self.agent.fallbacks if self.agent.fallbacks is not None or chosen else model.default_fallbacks()
+        self.others = [others] if isinstance(others, str) else [name for name in others or () if name != self.model]
         self.history = Transcript()
 
     async def run(self) -> Any:
@@ -126,11 +128,12 @@ class TurnLoop(Work):
         self._here.may_ask()
         await self._hear()
         await self._compact()
-        reply = await self._ask()
+        reply, attempts = await self._ask()
         message = reply.message
         if _calls_of(message):
             message = _with_call_ids(message, {call["id"] for call in self._calls_so_far()}, turns)
         self._here.use(reply.usage)
+        self.checkpoint.entries += [note for note in attempts if note not in self.checkpoint.entries]
         self.checkpoint.entries.append(message)
         if reply.finish_reason == "length" and not message.get("tool_calls"):
             told = "Your answer was cut off at the token limit. Give a shorter one."
@@ -163,15 +166,15 @@ class TurnLoop(Work):
             self.record()
         return bool(notes)
 
-    async def _ask(self) -> model.Answer:
+    async def _ask(self) -> tuple[model.Answer, list[Entry]]:
         """Ask the model; if the conversation is too long for it after all, compact it and ask once more."""
         try:
-            return await strategy.complete(self._next_request(), self.method.answer, self._strategy())
+            return await fallbacks.complete(self._next_request(), self.others, self.method.answer, self._strategy())
         except ContextTooLong:
             if not await self._compact(force=True):
                 raise
         try:
-            return await strategy.complete(self._next_request(), self.method.answer, self._strategy())
+            return await fallbacks.complete(self._next_request(), self.others, self.method.answer, self._strategy())
         except ContextTooLong as error:
             raise ContextTooLong(
                 f"{self._where()}: {error} It was compacted, and is still too long. Use a model with a larger "

@@ -45,6 +45,8 @@ class Agent:
         temperature: Passed to the model where it is set.
         max_tokens: The most tokens of one model answer.
         api_base: The address of an OpenAI-protocol server, for models named `openai/…`.
+        fallbacks: Who is asked, in order, where the model is not to be had: in outages, and when it takes no more.
+            Where the environment's MODEL is used and none are set, its MODEL_FALLBACKS are.
         strategy: How a typed answer is asked for: `json_schema`, `json_object`, `tool` or `text`. Without one
             it is chosen by what the model supports.
         max_turns: The most model answers in one call.
@@ -62,6 +64,7 @@ class Agent:
     temperature: float | None = None
     max_tokens: int | None = None
     api_base: str | None = None
+    fallbacks: Sequence[str] | None = None
     strategy: str | None = None
     max_turns: int = 25
     max_reasks: int = 3

@@ -43,6 +43,11 @@ def error(text: str) -> Entry:
     return {"note": "error", "text": text}
 
 
+def fallback(model: str, why: str) -> Entry:
+    """Make the note that a model was asked in vain before another answered."""
+    return {"note": "fallback", "model": model, "text": why}
+
+
 class Transcript:
     """Entries with their numbers, complete or only those that still matter.
 

@@ -69,6 +69,7 @@ class ModelRequest:
         parameters: Any others of litellm's `acompletion`.
         goes_on: Whether another request will begin with all of this, so that it is worth keeping at the provider's.
         cached: Whether the provider is told what to keep.
+        waits: Whether to wait for the model where it is not to be had.
     """
 
     model: str
@@ -78,6 +79,7 @@ class ModelRequest:
     parameters: dict[str, Any] = field(default_factory=dict)
     goes_on: bool = False
     cached: bool = True
+    waits: bool = True
 
     @property
     def shapes(self) -> list[Shape]:
@@ -377,6 +379,11 @@ def _object_of(arguments: str) -> str:
     if is_object(arguments):
         return arguments
     return "{}" if arguments.strip() in ("", "null") else json.dumps({"not_valid": arguments})
+
+
+def default_fallbacks() -> Sequence[str]:
+    """Return the models that this process is set to use where its own is not to be had."""
+    return [name for name in (part.strip() for part in os.environ.get("MODEL_FALLBACKS", "").split(",")) if name]
 
 
 def default_model() -> str:

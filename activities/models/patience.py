@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -83,7 +83,9 @@ async def complete(request: model.ModelRequest) -> model.Answer:
     gate = gate_of(request.model, request.parameters.get("api_base"))
     began, own_faults = time.monotonic(), 0
     while True:
-        await _turn(gate, patience, began)
+        if not request.waits and not gate.admits():
+            raise ModelUnavailable(f"{gate.about} is not to be had: {gate.in_words()}.", outage=True)
+        await _turn([gate], patience, began)
         ticket, asked = gate.enter(), time.monotonic()
         try:
             answer = await model.complete(request)
@@ -92,7 +94,10 @@ async def complete(request: model.ModelRequest) -> model.Answer:
                 gate.answered(ticket)
                 raise
             patience.forgive(time.monotonic() - asked)
-            if gate.failed(ticket, error):
+            is_for_all = gate.failed(ticket, error)
+            if not request.waits:
+                raise
+            if is_for_all:
                 continue
             own_faults += 1
             if own_faults == _OWN_FAULTS:
@@ -110,29 +115,61 @@ async def complete(request: model.ModelRequest) -> model.Answer:
             return answer
 
 
-async def _turn(gate: Gate, patience: Patience, began: float) -> None:
+class Waiting:
+    """The waiting of one request for whichever of several models is there again first."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._own_faults = 0
+
+    async def until_one_admits(self, requests: Sequence[model.ModelRequest], error: ModelUnavailable) -> None:
+        """Wait until a request to one of the models may be sent.
+
+        Args:
+            requests: To each of them.
+            error: Why the first has not answered; raised where nobody waits, and where others are answered.
+
+        Raises:
+            PatienceExhausted: None was to be had for as long as the call was to wait.
+        """
+        patience = _current.get()
+        if patience is None:
+            raise error
+        gates = [gate_of(request.model, request.parameters.get("api_base")) for request in requests]
+        if any(gate.admits() for gate in gates):
+            self._own_faults += 1
+            if self._own_faults == _OWN_FAULTS:
+                raise error
+            with patience.waiting():
+                await asyncio.sleep(min(_delay(self._own_faults, error.retry_after), patience.left))
+        await _turn(gates, patience, self._began)
+
+
+async def _turn(gates: Sequence[Gate], patience: Patience, began: float) -> None:
     """Wait until a request may be sent.
 
     Args:
-        gate: That before the model.
+        gates: Those before the models of which one is to answer.
         patience: The call's.
         began: Since when it has wanted to be answered.
     """
-    if gate.admits():
+    if any(gate.admits() for gate in gates):
         return
     with patience.waiting():
         ends = time.monotonic() + patience.left
-        while not gate.admits():
+        while not any(gate.admits() for gate in gates):
             now = time.monotonic()
-            if now + gate.seconds_to_next_try() > ends:
+            next_try = min(gate.seconds_to_next_try() for gate in gates)
+            if now + next_try > ends:
+                away = "; ".join(f"{gate.about} is not to be had: {gate.in_words()}" for gate in gates)
                 raise PatienceExhausted(
-                    f"{gate.about} is not to be had: {gate.in_words()}. The call was to wait {patience.seconds:g} s in "
-                    "all. Raise patience, on the agent's class or in @prompt(patience=…), or use another model."
+                    f"{away}. The call was to wait {patience.seconds:g} s in all. Raise patience, on the agent's class "
+                    "or in @prompt(patience=…), or use another model."
                 )
             if now - began > _TOLD_S:
-                await gate.tell(patience)
+                await gates[0].tell(patience)
             least, most = _LOOK_S
-            await asyncio.sleep(min(max(gate.seconds_to_next_try(), least), most) * random.uniform(0.7, 1.0))
+            await asyncio.sleep(min(max(next_try, least), most) * random.uniform(0.7, 1.0))
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ def _note_in_markdown(note: str, entry: Entry) -> str:
         case "failed":
             title = "*A call that has failed. The agent does not remember it:*"
             return _quoted(title, entry.get("entries", ()))
+        case "fallback":
+            return f"*asked in vain: {entry.get('model', '')}: {_clipped(entry.get('text', ''))}*"
         case "error":
             return f"*failed: {_clipped(entry.get('text', ''))}*"
         case _:
