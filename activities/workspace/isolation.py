@@ -162,7 +162,10 @@ def isolation_in_words(*, allow_unsandboxed: bool = False) -> str:
         chosen = isolation(allow_unsandboxed=allow_unsandboxed)
     except NoSandbox as error:
         return f"Sandbox: none. {error}"
-    return f"Sandbox: {chosen.name}. {chosen.promise}"
+    from activities.workspace.cgroup import is_bound
+
+    unbound = " As root, without control groups, processes are not bound but counted: run workers as a user."
+    return f"Sandbox: {chosen.name}. {chosen.promise}{'' if is_bound() else unbound}"
 
 
 class _Allowed:

@@ -17,6 +17,7 @@ import pytest
 from temporalio.client import Client
 
 from activities.contract.names import CHOREOGRAPHY_QUEUE
+from activities.workspace.isolation import isolation_in_words
 from console.dev_server import DevServer
 from tests.system.processes import ROOT, Process, Workers, files_of, is_alive, is_listening
 
@@ -140,6 +141,11 @@ def test_a_killed_worker_changes_nothing_of_what_is_built(demo: Process, tree: P
 def test_a_demo_says_where_the_history_and_the_ui_are(demo: Process, tree: Path) -> None:
     assert (tree / told("History:", demo).partition(";")[0]).is_file()
     assert re.match(r"http://127\.0\.0\.1:\d+/namespaces/default/workflows/textkit/", told("Web UI:", demo))
+
+
+def test_a_demo_says_in_one_line_what_isolates_the_code_of_models(demo: Process) -> None:
+    [line] = [line for line in demo.output.splitlines() if line.startswith("Sandbox: ")]
+    assert line == isolation_in_words(allow_unsandboxed=True)
 
 
 def test_a_demo_is_never_silent_for_more_than_two_seconds(demo: Demo) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from temporalio.worker import Replayer, Worker
 
 import workflows.serving.plugin
 from activities import Agent, prompt, task
+from activities.workspace import isolation
 from console.dev_server import DevServer
 from tests.provider import Provider, Text
 from tests.workflows.orders import Order, ship
@@ -115,6 +117,22 @@ async def test_a_worker_may_have_the_plugin_instead_of_its_client(server: DevSer
     client = await connected(server, plugins=[], data_converter=pydantic_data_converter)
     async with worker(client, plugins=[plugin()]):
         assert await (await start(client, "fold_all", CARDS)).result() == FOLDED
+
+
+async def test_what_isolates_the_code_of_models_is_logged_and_may_be_nothing_where_that_is_allowed(
+    server: DevServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv(isolation.ALLOWED, raising=False)
+    monkeypatch.setattr(isolation._allowed, "process_wide", False)
+    caplog.set_level("INFO", "workflows.serving.plugin")
+    for options in ({}, {"allow_unsandboxed": True}):
+        client = await connected(server, plugins=[plugin(**options)])
+        async with worker(client):
+            await (await start(client, "fold_all", CARDS)).result()
+    refused, allowed = [message for message in caplog.messages if message.startswith("Sandbox: ")]
+    assert refused.startswith("Sandbox: none. There is no sandbox here")
+    assert allowed.startswith("Sandbox: none (--allow-unsandboxed). NOT sandboxed")
 
 
 async def test_several_workers_of_a_client_share_what_is_served_until_the_last_one_ends(server: DevServer) -> None:
