@@ -41,10 +41,10 @@ class Unsandboxed:
 def _kill_marked(home: str) -> None:
     """Kill what the warden no longer finds below itself: on Linux the environment still tells where it comes from."""
     mark = f"\0HOME={home}\0".encode()
-    for environ in Path("/proc").glob("[1-9]*/environ"):
+    for process in Path("/proc").glob("[1-9]*"):  # a longer pattern would fail where one ends meanwhile
         with contextlib.suppress(OSError):
-            if mark in b"\0" + environ.read_bytes():
-                os.kill(int(environ.parent.name), signal.SIGKILL)
+            if mark in b"\0" + (process / "environ").read_bytes():
+                os.kill(int(process.name), signal.SIGKILL)
 
 
 def _remove(folder: str) -> None:

@@ -121,9 +121,9 @@ def _below() -> dict[int, str]:
 def _processes() -> list[tuple[int, str, int]]:
     """Return id, name and parent of every process that is to be seen and lives."""
     found = []
-    for stat in Path("/proc").glob("[1-9]*/stat"):
+    for process in Path("/proc").glob("[1-9]*"):  # a longer pattern would fail where one ends meanwhile
         with contextlib.suppress(OSError):
-            pid, _, rest = stat.read_text(errors="replace").partition(" (")
+            pid, _, rest = (process / "stat").read_text(errors="replace").partition(" (")
             name, _, numbers = rest.rpartition(") ")
             state, parent = numbers.split()[:2]
             if state not in "ZX":

@@ -181,10 +181,10 @@ def is_alive(pid: int) -> bool:
 def at_work_in(folder: Path) -> list[int]:
     """Return the processes that work in a folder, by whatever name they know it; zombies have none any more."""
     found = []
-    for link in Path("/proc").glob("[1-9]*/cwd"):
+    for process in Path("/proc").glob("[1-9]*"):  # a longer pattern would fail where one ends meanwhile
         with suppress(OSError):
-            if link.samefile(folder):
-                found.append(int(link.parent.name))
+            if (process / "cwd").samefile(folder):
+                found.append(int(process.name))
     return found
 
 

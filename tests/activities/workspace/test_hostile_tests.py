@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -25,9 +26,9 @@ PROMISE = "What models write runs without network, secrets and other processes i
 
 @pytest.fixture
 def with_secret(monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]:
-    """Another process of the same user, with a key in its environment; this one has it as well."""
-    monkeypatch.setenv("OPENAI_API_KEY", MARK)
-    process = subprocess.Popen(["sleep", "60"])
+    """Another process of the same user, with a key in its environment; this one has it by a name that tells nothing."""
+    monkeypatch.setenv("LODGER", MARK)
+    process = subprocess.Popen(["sleep", "60"], env={"PATH": os.environ["PATH"], "OPENAI_API_KEY": MARK})
     yield process
     process.kill()
     process.wait()
