@@ -20,6 +20,7 @@ from activities.workspace.isolation import Limits
 _ROOT = Path("/sys/fs/cgroup")
 _LONGEST_END = 2.0  # seconds that killed processes may take to be gone
 _MIB = 1024 * 1024
+_NAME = "command-"  # what groups' names begin with; the id of the process that made them follows
 
 # The shell puts itself into each group, and becomes the program.
 _ENTER = 'while [ "$1" != -- ]; do echo 0 > "$1/cgroup.procs" || exit 125; shift; done; shift; exec "$@"'
@@ -56,6 +57,7 @@ def is_bound() -> bool:
 def _usable_parent() -> Path | None:
     """Find where groups can be made, by making one and entering it."""
     for parent in _parents():
+        _remove_those_left(parent)
         try:
             group = _made(parent, Limits())
         except OSError:
@@ -93,7 +95,7 @@ def _parents() -> Iterator[Path]:
 
 
 def _made(parent: Path, limits: Limits) -> Path:
-    group = parent / f"command-{secrets.token_hex(6)}"
+    group = parent / f"{_NAME}{os.getpid()}-{secrets.token_hex(6)}"
     group.mkdir()
     try:
         for name, value in _settings(limits).items():
@@ -113,6 +115,14 @@ def _settings(limits: Limits) -> Mapping[str, str]:
         "memory.swap.max": "0",
         "memory.oom.group": "1",
     }
+
+
+def _remove_those_left(parent: Path) -> None:
+    """Remove the empty groups of processes that were killed."""
+    for group in parent.glob(f"{_NAME}*"):
+        if not Path("/proc", group.name.removeprefix(_NAME).partition("-")[0]).exists():
+            with contextlib.suppress(OSError):
+                group.rmdir()
 
 
 def _remove(group: Path) -> None:
