@@ -46,6 +46,10 @@ class SettingInvalid(AgentError):
     """A setting of this process (environment, option) is missing or can't be used."""
 
 
+class KeyMissing(AgentError):
+    """Something is encrypted with a key that this process does not have; names the key."""
+
+
 class ResultInvalid(AgentError):
     """A method returned something that is not of its declared type, or that is too large to be sent."""
 

@@ -75,12 +75,44 @@ def parser() -> argparse.ArgumentParser:
     fork.add_argument(
         "--id", metavar="ID", help="the new run's workflow id (default: RUN-fork-1, or the next that is free)"
     )
+    codec = commands.add_parser(
+        "codec",
+        help="let the Web UI and the CLI read what is encrypted",
+        description="Serve Temporal's remote codec protocol with the environment's PAYLOAD_KEY, until Ctrl-C. Whoever "
+        "reaches it can read all runs; web pages are answered only if they are of this machine or of an --origin.",
+    )
+    codec.add_argument("--host", default="127.0.0.1", help="where to listen (default %(default)s)")
+    codec.add_argument("--port", type=int, default=8081, help="the port; 0 for a free one (default %(default)s)")
+    codec.add_argument(
+        "--origin",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="the address of a Web UI on another machine; repeatable",
+    )
+    commands.add_parser(
+        "key",
+        help="make a key for PAYLOAD_KEY",
+        description="Print a new key with an id. To begin: export PAYLOAD_KEY=$(python -m console key). To go over to "
+        'another one: PAYLOAD_KEY="$(python -m console key),$PAYLOAD_KEY"; old ones stay as long as there are runs of '
+        "them.",
+    )
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
     options = parser().parse_args(arguments)
+    from activities.errors import KeyMissing, SettingInvalid
+
+    try:
+        return _run(options)
+    except (KeyMissing, SettingInvalid) as error:
+        print(f"{options.command}: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(options: argparse.Namespace) -> int:
     # Each is imported here, because it takes longer than --help may.
     if options.command == "demo":
         from console.narrator import Narrator
@@ -93,6 +125,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from console.watch import watch
 
         return watch(options.workflow_ids, every=options.every)
+    if options.command == "codec":
+        from console.codec import serve_codec
+
+        return serve_codec(options.host, options.port, options.origin)
+    if options.command == "key":
+        from activities.payloads.encryption import new_key
+
+        print(new_key())
+        return 0
     if options.command == "fork":
         from console.fork import Wish, fork
 

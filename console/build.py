@@ -11,16 +11,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
+from temporalio.client import Client, WorkflowFailureError
 
 from activities.contract.names import CHOREOGRAPHY_QUEUE
-from activities.values.converter import data_converter
 from activities.workspace.isolation import isolation_in_words
 from activities.workspace.workspace import Workspace
 from console.dev_server import DevServer, find_program
 from console.history import CallSeen, follow_calls, result_of
 from console.narrator import Narrator
 from console.team import SCRIPTED_MODEL, Team, environment_for, how_to_ask, how_to_go_on, python, shown
+from workflows.serving.workers import open_client
 
 
 class Build:
@@ -45,11 +45,11 @@ class Build:
         """
         run_id = self._start(spec)
         self._introduce(spec)
-        client = await Client.connect(self.server.address, data_converter=data_converter)
+        client = await open_client(target_host=self.server.address)
         calls = _Calls(self._say, self.team.kill if kill else None)
         self._waits_for(lambda: calls.in_words() if self.team.serves else _WORKER_STARTS)
         try:
-            reviews = await self.team.kept_up_during(calls.follow(client.get_workflow_handle(self.workflow_id)))
+            reviews = await self.team.kept_up_during(calls.follow(client, self.workflow_id))
         except WorkflowFailureError as error:
             self._say(f"\nThe run failed: {error.cause}\nThe worker's log: {shown(self.team.log)}")
             return 1
@@ -135,10 +135,11 @@ class _Calls:
         self._any_ended = False
         self._server_lost = False
 
-    async def follow(self, handle: WorkflowHandle[Any, Any]) -> Any:
+    async def follow(self, client: Client, workflow_id: str) -> Any:
         """Tell of the calls until the run ends; return its result."""
+        handle = client.get_workflow_handle(workflow_id)
         start = time.monotonic()
-        async for call in follow_calls(handle, data_converter, self._lost):
+        async for call in follow_calls(handle, client.data_converter, self._lost):
             self._server_lost = False
             self._say(f"{time.monotonic() - start:6.1f} s {_line(call)}")
             if call.ended is None:

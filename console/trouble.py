@@ -19,6 +19,7 @@ from activities.contract.identity import step_of
 from activities.contract.names import CHOREOGRAPHY_QUEUE, SHARD, team_of
 from activities.contract.text import clip
 from activities.housekeeping.queues import is_served
+from activities.payloads.encryption import decrypt_in
 from workflows.serving.unknown import unknown_choreography
 from workflows.shown.changed import change_in_words, is_change
 
@@ -87,7 +88,10 @@ async def _change(client: Client, described: WorkflowExecutionDescription, said:
     known = _changes.get((described.run_id, said))
     if known is None:
         handle = client.get_workflow_handle(described.id, run_id=described.run_id)
-        known = f"waits: {change_in_words(said, (await handle.fetch_history()).events)}"
+        events = (await handle.fetch_history()).events
+        for event in events:
+            await decrypt_in(event, client.data_converter)
+        known = f"waits: {change_in_words(said, events)}"
         _changes[described.run_id, said] = known
     return known
 
@@ -108,6 +112,7 @@ async def _last_failure_of_a_task(client: Client, described: WorkflowExecutionDe
             return ""
         failed = event.workflow_task_failed_event_attributes
         if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED and not failed.new_run_id:  # else it was reset
+            await decrypt_in(failed.failure, client.data_converter)
             said = " ".join(washed(failed.failure.message).split())
             return said or WorkflowTaskFailedCause.Name(failed.cause)
     return ""
@@ -126,7 +131,10 @@ async def _pending_activities(client: Client, described: WorkflowExecutionDescri
         if isinstance(answer, BaseException):
             raise answer
         found.append(answer.raw_description.pending_activities)
-    return [call for calls in found for call in calls]
+    calls = [call for calls in found for call in calls]
+    for call in calls:
+        await decrypt_in(call.last_failure, client.data_converter)
+    return calls
 
 
 def _retried(calls: Sequence[PendingActivityInfo]) -> Iterator[str]:

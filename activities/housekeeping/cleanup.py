@@ -21,6 +21,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.contract.conversations import OWNER_MEMO, Owner
 from activities.contract.names import CONVERSATION, JOURNAL, SHARD
+from activities.errors import KeyMissing
 from activities.housekeeping.beside import beside
 
 LOOK_EVERY_S = 5.0
@@ -128,8 +129,8 @@ class Cleanup:
 async def _owner_of(found: WorkflowExecution) -> Owner | None:
     if found.workflow_type == SHARD:
         return Owner(workflow_id=found.parent_id, run_id="") if found.parent_id else None
-    named: Any = (await found.memo()).get(OWNER_MEMO)
     try:
+        named: Any = (await found.memo()).get(OWNER_MEMO)
         return Owner.model_validate(named) if named else None
-    except ValidationError:
+    except (ValidationError, KeyMissing):  # nothing of ours, or of workers that have its key
         return None

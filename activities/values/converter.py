@@ -6,11 +6,13 @@ read is handed on. A failure that is too long would be lost or do the same: what
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 from temporalio.api.common.v1 import Payload
 from temporalio.api.failure.v1 import Failure
 from temporalio.common import RawValue
@@ -67,6 +69,27 @@ class FailureInWords(DefaultFailureConverter):
         failure.message = washed_within(failure.message, MESSAGE_LIMIT, wash=fit_to_leave)
         failure.stack_trace = washed_within(failure.stack_trace, 2 * MESSAGE_LIMIT, wash=fit_to_leave)
         _end_after(CAUSES_TOLD, failure)
+
+
+class FailureSealed(FailureInWords):
+    """Puts the words of a failure into a payload, which a codec can encrypt."""
+
+    def to_failure(self, exception: BaseException, payload_converter: PayloadConverter, failure: Failure) -> None:
+        """Tell an error and its causes."""
+        super().to_failure(exception, payload_converter, failure)
+        words = {"message": failure.message, "stack_trace": failure.stack_trace}
+        failure.encoded_attributes.CopyFrom(payload_converter.to_payload(words))
+        failure.message, failure.stack_trace = "encrypted", ""
+
+
+def message_of(failure: Failure) -> str:
+    """Return what a failure says, also where its words are in a payload."""
+    if failure.HasField("encoded_attributes"):
+        with contextlib.suppress(ValueError):
+            words = from_json(failure.encoded_attributes.data)
+            if isinstance(words, dict):
+                return str(words.get("message") or "")
+    return failure.message
 
 
 def _in_plain_words(error: BaseException) -> ApplicationError:

@@ -11,11 +11,14 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeGuard
 
+from temporalio.api.failure.v1 import Failure
 from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.bridge.proto.workflow_activation import RemoveFromCache
 from temporalio.converter import StorageDriverStoreContext
 from temporalio.worker import Worker, WorkflowInstance
 from temporalio.workflow import Info
+
+from activities.values.converter import message_of
 
 _NONDETERMINISM = RemoveFromCache.EvictionReason.NONDETERMINISM
 
@@ -84,7 +87,13 @@ def failure_in(completion: Any) -> Any:
     """Return the failure by which a workflow ends; None if it does not end so."""
     commands = completion.successful.commands
     failures = [c.fail_workflow_execution.failure for c in commands if c.HasField("fail_workflow_execution")]
-    return failures[0] if failures else None
+    if not failures:
+        return None
+    # The completion is encrypted later, where it stands.
+    failure = Failure()
+    failure.CopyFrom(failures[0])
+    failure.message = message_of(failure)
+    return failure
 
 
 def is_for_details(answer: Any) -> TypeGuard[WorkflowMetadata]:

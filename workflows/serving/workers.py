@@ -23,14 +23,15 @@ from activities.contract.names import CHOREOGRAPHY_QUEUE, method_name, of_team
 from activities.declarations.agent import Agent, methods_of
 from activities.declarations.method import Method
 from activities.declarations.person import Person
-from activities.errors import AgentError, place_of
+from activities.errors import AgentError, SettingInvalid, place_of
 from activities.housekeeping.attributes import build_id
 from activities.housekeeping.cleanup import Cleanup
 from activities.housekeeping.pages import PagesCodec, keep_page
 from activities.housekeeping.queues import breathe
 from activities.payloads.codecs import Codecs, codecs_of
+from activities.payloads.encryption import EncryptionCodec
 from activities.payloads.hiding import HidingCodec
-from activities.values.converter import data_converter
+from activities.values.converter import FailureSealed, data_converter
 from activities.workspace.isolation import allow_unsandboxed, isolation_in_words
 from workflows.engine.shard import Shard
 from workflows.errors import ChoreographyError, tell
@@ -178,22 +179,29 @@ def client_of_workers(client: Client) -> Client:
 def converter_for(given: DataConverter, pages: PagesCodec) -> DataConverter:
     """Return what converts as choreographies need it, with the codec and the storage of what a client has.
 
+    What is sent holds no secrets of the process, and is encrypted where the environment has a `PAYLOAD_KEY`.
+
     Raises:
-        SettingsInvalid: It has a converter of its own.
+        SettingsInvalid: It has a converter of its own, or the key can't be used.
     """
     for one, known in (
         (given.payload_converter_class, (DefaultPayloadConverter, PydanticPayloadConverter)),
-        (given.failure_converter_class, (DefaultFailureConverter,)),
+        (given.failure_converter_class, (DefaultFailureConverter, FailureSealed)),
     ):
         if one not in (*known, data_converter.payload_converter_class, data_converter.failure_converter_class):
             raise SettingsInvalid(
                 f"The client converts by {one.__module__}.{one.__qualname__}; choreographies need a converter of their "
                 "own. Give the plugin a client without, and put what you need into a payload codec, which is kept."
             )
-    others = [codec for codec in codecs_of(given) if not isinstance(codec, (HidingCodec, PagesCodec))]
+    others = [codec for codec in codecs_of(given) if not isinstance(codec, (HidingCodec, PagesCodec, EncryptionCodec))]
+    try:
+        encryption = EncryptionCodec.from_environment()
+    except SettingInvalid as error:
+        raise SettingsInvalid(str(error)) from None
     return dataclasses.replace(
         data_converter,
-        payload_codec=Codecs(HidingCodec(), pages, *others),
+        payload_codec=Codecs(HidingCodec(), pages, *others, encryption),
+        failure_converter_class=FailureSealed if encryption.encrypts else data_converter.failure_converter_class,
         external_storage=given.external_storage,
     )
 
@@ -232,7 +240,7 @@ def replayer(*choreographies: Choreography[..., Any], client: Client | None = No
         client: What `connect` gives, for runs that have much to remember, and keep it outside of their histories.
     """
     config = replayed(choreographies)
-    config["data_converter"] = client.data_converter if client else data_converter
+    config["data_converter"] = client.data_converter if client else converter_for(data_converter, PagesCodec())
     return Replayer(**config)
 
 

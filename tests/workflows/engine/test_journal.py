@@ -19,6 +19,7 @@ from temporalio.worker import Worker as TemporalWorker
 import workflows.engine.continuation
 import workflows.engine.lifetime
 from activities import Agent, task
+from activities.payloads.encryption import new_key
 from tests.conftest import Runs
 from tests.workflows.crew import Worker, diary
 from tests.workflows.histories import failure_of, histories, told
@@ -390,6 +391,20 @@ async def test_a_large_journal_is_kept_outside_of_the_history(runs: Runs) -> Non
     client = await open_client(target_host=runs.client.service_client.config.target_host)
     for history in found:
         await replayer(texts, client=client).replay_workflow(history)
+
+
+@pytest.mark.usefixtures("little_room")
+async def test_a_large_journal_is_encrypted_with_all_of_its_pages(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAYLOAD_KEY", new_key())
+    client = await open_client(target_host=runs.client.service_client.config.target_host)
+    async with runs.serving(__name__, team="sealed"):
+        run = await client.start_workflow("texts", 30, id="sealed-texts", task_queue="sealed.choreography")
+        assert await run.result() == 30 * 20_000
+        found = await histories(client, run)
+        assert len(found) > 4
+        inputs = found[-1].events[0].workflow_execution_started_event_attributes.input
+        assert {payload.metadata["encoding"] for payload in inputs.payloads} == {b"binary/encrypted"}
+        await replayer(texts, client=client).replay_workflow(found[-1])
 
 
 @pytest.mark.usefixtures("little_room")
