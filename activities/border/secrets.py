@@ -212,7 +212,10 @@ def _secrets_in(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _is_path(value: str) -> bool:
-    return value.startswith(("/", "./", "~/")) and "\n" not in value and Path(value).expanduser().exists()
+    try:
+        return value.startswith(("/", "./", "~/")) and Path(value).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # too long for one, or nobody's home: base 64 may begin so
+        return False
 
 
 def _forms_of(secrets: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -235,8 +238,8 @@ def _parts_of(value: str) -> Iterable[str]:
 
 def _written(value: str) -> Iterator[str]:
     """Return a value as it is, in an address, and as Python and JSON write it, also inside of another JSON text."""
-    yield quote(value, safe="")
-    yield quote_plus(value)
+    yield quote(value, safe="", errors="surrogateescape")
+    yield quote_plus(value, errors="surrogateescape")
     for written in (value, repr(value)[1:-1]):
         yield written
         for ascii_only in (False, True):

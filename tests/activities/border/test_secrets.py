@@ -60,6 +60,16 @@ def test_a_path_is_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert without_secrets(f"see {tmp_path}") == f"see {tmp_path}"
 
 
+@pytest.mark.parametrize(
+    "value", ["/9j/" + "4AAQSkZJ" * 200, "~nobody-of-that-name/x", "~/" + "x" * 5_000, "half \udc80 a byte"]
+)
+def test_no_value_of_a_variable_is_too_odd(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_KEY", value)
+
+    assert without_secrets(f"said {value} here") == "said [secret A_KEY] here"
+    assert json_without_secrets(json.dumps([value])) == '["[secret A_KEY]"]'
+
+
 def test_a_variable_that_only_is_called_like_a_secret_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SORT_KEY", "created_at")
     monkeypatch.setenv("NOT_SECRET", "ROUTING_KEY, SORT_KEY")
