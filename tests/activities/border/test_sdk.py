@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import uuid
@@ -17,7 +18,8 @@ from temporalio.client import Client, WorkflowFailureError, WorkflowHandle
 from temporalio.common import RetryPolicy
 from temporalio.worker import Worker
 
-from activities.border.sdk import heartbeat_sender, quieten_the_sdk
+from activities.border.sdk import heartbeat_sender, in_a_workflow, quieten_the_sdk
+from activities.border.washing import fit_to_leave, washed
 from activities.values.converter import data_converter
 
 _SECOND = timedelta(seconds=1)
@@ -61,6 +63,28 @@ class DoesOne:
             heartbeat_timeout=_SECOND,
             retry_policy=RetryPolicy(maximum_attempts=attempts),
         )
+
+
+@workflow.defn(sandboxed=False)
+class Washes:
+    """Tells what becomes of a secret, and of a failure that says one."""
+
+    @workflow.run
+    async def run(self, text: str) -> list[bool]:
+        """Wash it."""
+        return [in_a_workflow(), washed(text) == text, fit_to_leave(text) == text]
+
+
+async def test_it_is_known_where_a_workflows_code_is_executing(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_KEY", "marked-7f3c-value")
+    queue = f"sdk-{uuid.uuid4().hex[:8]}"
+    async with Worker(client, task_queue=queue, workflows=[Washes]):
+        washing = await client.execute_workflow("Washes", "a marked-7f3c-value", id=queue, task_queue=queue)
+
+    assert washing == [True, True, False]
+    assert not in_a_workflow()
+    assert not await asyncio.to_thread(in_a_workflow)
+    assert washed("a marked-7f3c-value") == "a [secret A_KEY]"
 
 
 async def done(client: Client, name: str, attempts: int) -> WorkflowHandle[Any, Any]:
