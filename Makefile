@@ -18,7 +18,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help test demo chaos overload bench lint format types lock clean .venv
+.PHONY: help test demo chaos overload properties examples bench lint format types lock clean .venv
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z.]+:.*## / { printf "make %-11s%s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,9 @@ chaos: $(VENV) ## Kill workers, then the server, at bad moments of runs: KILLS=5
 
 overload: $(VENV) ## Start workers on a crowded core while runs wait, and ask 300 prompts at load 15
 	@$(RUN) tests.system.overload
+
+examples: $(VENV) ## Run every example by the two commands of its docstring
+	@$(RUN) tests.system.two_commands
 
 properties: $(VENV) ## Run random programs, disturbed and edited meanwhile: EXAMPLES=500 SEED=1
 	@EXAMPLES=$(or $(EXAMPLES),500) $(RUN) pytest -n 0 tests/system/test_properties.py tests/system/test_properties_of_edits.py \
