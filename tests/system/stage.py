@@ -21,7 +21,7 @@ from temporalio.service import RPCError
 
 from console.dev_server import DevServer
 from tests.provider import Provider
-from tests.system.processes import ROOT, Process, is_alive
+from tests.system.processes import ROOT, Process, free_port, is_alive
 
 WORKERS = 2
 HURTS_WITHIN_S = 0.03
@@ -76,7 +76,8 @@ class Stage:
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
-        self.server = DevServer.start(db_file=self.folder / "temporal.db", ui=False)
+        # Not Temporal's own port: while the server is down, another one on this machine would take it.
+        self.server = DevServer.start(db_file=self.folder / "temporal.db", port=int(free_port()), ui=False)
         self.workers = [self._start_worker() for _ in range(WORKERS)]
 
     def _start_worker(self) -> Process:

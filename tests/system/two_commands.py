@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tests.examples.test_examples import NAMES, commands_of
-from tests.system.processes import ROOT, Process
+from tests.system.processes import ROOT, Process, is_listening
 
 PATHS = {"PATH": f"{ROOT / '.venv/bin'}{os.pathsep}{os.environ['PATH']}"}
 
@@ -42,6 +42,7 @@ async def main(names: Sequence[str]) -> int:
 
 
 async def _run(name: str) -> str:
+    assert not is_listening(7233), "port 7233 is taken: end the server that listens there"
     (setting, *serving), running = commands_of(name)
     variable, _, value = setting.partition("=")
     with tempfile.TemporaryDirectory() as folder:
