@@ -2,7 +2,8 @@
 
 from activities.answering.interpreters import answer_in_process
 from activities.border.secrets import secret
-from activities.declarations.agent import Agent, prompt, task, tool
+from activities.declarations.agent import Agent
+from activities.declarations.decorators import prompt, task, tool
 from activities.declarations.method import answered_here_by
 from activities.declarations.person import Person
 

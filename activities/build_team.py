@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from activities.declarations.agent import Agent, prompt, tool
+from activities.declarations.agent import Agent
+from activities.declarations.decorators import prompt, tool
 
 
 class ModuleSpec(BaseModel):
