@@ -84,6 +84,7 @@ class Heartbeats:
         """Beat for as long as the block lasts, and tell the last news if it fails."""
         heart = _heart()
         heart.calls.add(self)
+        heart.lately.append(self)
         try:
             yield
         except BaseException:
@@ -173,6 +174,8 @@ class _Heart(threading.Thread):
     def __init__(self) -> None:
         super().__init__(name="heartbeats", daemon=True)
         self.calls: set[Heartbeats] = set()
+        self.lately: list[Heartbeats] = []
+        """Those that were there since the last tick, also if they have ended meanwhile."""
         self._loop = asyncio.new_event_loop()
         self._pulses: dict[asyncio.AbstractEventLoop, _Pulse] = {}
         self._under_way: set[asyncio.Task[None]] = set()
@@ -198,9 +201,9 @@ class _Heart(threading.Thread):
                 self._starves_until = now + _STARVES_FOR_S
             self._beat(calls, now)
             if now - before > HELD_S + _TICK_S:
-                _tell_standstill(calls, now - before, work - worked)
+                _tell_standstill(self.lately, now - before, work - worked)
             self._watch(calls, now)
-            before, worked = now, work
+            before, worked, self.lately = now, work, calls
 
     def _beat(self, calls: Sequence[Heartbeats], now: float) -> None:
         starves = now < self._starves_until

@@ -15,6 +15,7 @@ from temporalio.client import WorkflowHandle
 from activities import Agent, prompt, task, tool
 from tests.conftest import Ledger, Runs
 from tests.provider import Provider, Slow, Text, ToolCall, Tools
+from tests.system.processes import eventually
 from workflows import choreography
 
 TIMEOUT_S = 2.0
@@ -149,6 +150,7 @@ async def test_the_log_says_afterwards_that_all_threads_stood_still(
 ) -> None:
     async with runs.serving(__name__):
         await runs.execute(stop_all_threads, str(ledger.path))
+    await eventually(lambda: "stood still" in caplog.text, seconds=10)  # said by a thread that stood still as well
     (told,) = [record.getMessage() for record in caplog.records if "stood still" in record.getMessage()]
     assert "this worker stood still for" in told
     assert ledger.lines() == ["stopped"]
