@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from activities.workspace.isolation import Command, Ended, Limits
+from activities.workspace.port import Command, Ended, Limits
 from activities.workspace.process import MIB, Setting, environment, run_process
 
 WORKSPACE = "/workspace"

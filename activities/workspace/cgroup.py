@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from activities.workspace.isolation import Limits
+from activities.workspace.port import Limits
 
 _ROOT = Path("/sys/fs/cgroup")
 _LONGEST_END = 2.0  # seconds that killed processes may take to be gone

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from activities.workspace.isolation import Command, Limits
+from activities.workspace.port import Command, Limits
 
 _LONGEST_END = 2.0  # seconds that killed processes may take to be gone
 _DEEPEST = 100  # folders inside of each other that are measured

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from activities.workspace.cgroup import bound
-from activities.workspace.isolation import REPORT, Command, Ended, Limits, NoSandbox
 from activities.workspace.meter import Meter, end_tree
+from activities.workspace.port import REPORT, Command, Ended, Limits, NoSandbox
 
 MIB = 1024 * 1024
 

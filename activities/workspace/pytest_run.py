@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from activities.workspace.isolation import REPORT, Ended
+from activities.workspace.port import REPORT, Ended
 from activities.workspace.verdict import Told, missed, missed_in_words
 
 # In pytest's own order; the mark tells a file that configures pytest from one that does not.

@@ -9,7 +9,7 @@ import signal
 import tempfile
 from pathlib import Path
 
-from activities.workspace.isolation import Command, Ended
+from activities.workspace.port import Command, Ended
 from activities.workspace.process import Setting, environment, run_process
 
 

@@ -22,7 +22,8 @@ from pathlib import Path
 
 from activities.border.secrets import without_secrets
 from activities.errors import AgentError, OutsideWorkspace
-from activities.workspace.isolation import Command, Ended, Isolation, Limits, isolation
+from activities.workspace.isolation import isolation
+from activities.workspace.port import Command, Ended, Isolation, Limits
 from activities.workspace.pytest_run import CONFIGURATIONS, TestRun, run_pytest
 
 _CACHES = {"__pycache__", ".pytest_cache", ".hypothesis"}

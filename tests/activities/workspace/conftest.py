@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from activities.workspace.bubblewrap import Bubblewrap
-from activities.workspace.isolation import Isolation, is_sandboxed, isolation
+from activities.workspace.isolation import is_sandboxed, isolation
+from activities.workspace.port import Isolation
 from activities.workspace.unsandboxed import Unsandboxed
 from activities.workspace.workspace import Workspace
 

@@ -10,7 +10,7 @@ import pytest
 
 from activities.workspace import cgroup
 from activities.workspace.cgroup import bound
-from activities.workspace.isolation import Limits
+from activities.workspace.port import Limits
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_a_group_is_gone_with_its_command(parent: Path) -> None:
 def test_groups_of_a_process_that_was_killed_are_removed_by_the_next(parent: Path) -> None:
     program = (
         "import os; from activities.workspace.cgroup import bound\n"
-        "from activities.workspace.isolation import Limits\n"
+        "from activities.workspace.port import Limits\n"
         "with bound(Limits()): os.kill(os.getpid(), 9)"
     )
     killed = subprocess.Popen([sys.executable, "-c", program])

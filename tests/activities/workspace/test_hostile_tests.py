@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from activities.workspace.cgroup import is_bound
-from activities.workspace.isolation import Limits
+from activities.workspace.port import Limits
 from activities.workspace.workspace import Workspace
 from tests.system.processes import at_work_in
 

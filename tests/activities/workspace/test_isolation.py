@@ -11,7 +11,8 @@ import pytest
 
 from activities.errors import SettingInvalid
 from activities.workspace import isolation as choice
-from activities.workspace.isolation import ALLOWED, Command, Ended, Isolation, NoSandbox, isolation, isolation_in_words
+from activities.workspace.isolation import ALLOWED, isolation, isolation_in_words
+from activities.workspace.port import Command, Ended, Isolation, NoSandbox
 from activities.workspace.workspace import Workspace
 
 
