@@ -115,10 +115,15 @@ async def test_a_command_is_told_with_its_output_and_its_end(workspace: Workspac
 
 
 async def test_commands_at_the_same_time_do_not_see_each_other(sandbox: Isolation, tmp_path: Path) -> None:
-    spaces = [Workspace(tmp_path / str(number), isolation=sandbox) for number in range(3)]
-    look = "touch /tmp/mine; ls / /tmp | wc -l; ls -d /proc/[0-9]* | wc -l"
-    ended = await asyncio.gather(*(space.run(["sh", "-c", look]) for space in spaces))
-    assert len({one.output for one in ended}) == 1
+    marks = ["first-of-three", "second-of-three", "third-of-three"]
+    spaces = [Workspace(tmp_path / mark, isolation=sandbox) for mark in marks]
+    look = 'touch "/tmp/$0"; sleep 1; ls /tmp; cat /proc/[0-9]*/cmdline | tr "\\0" " "'
+    ended = await asyncio.gather(
+        *(space.run(["sh", "-c", look, mark]) for space, mark in zip(spaces, marks, strict=True))
+    )
+    for one, own in zip(ended, marks, strict=True):
+        assert one.output.count(own) > 1, one.output
+        assert not [mark for mark in marks if mark != own and mark in one.output]
 
 
 def test_a_worker_that_finds_no_sandbox_says_so_before_it_serves() -> None:
