@@ -28,6 +28,7 @@ def prompt(
     strategy: str | None = ...,
     memory: bool = ...,
     patience: float | None = ...,
+    per_minute: float | None = ...,
     remind: float | None = ...,
     deadline: float | None = ...,
     default: Any = ...,
@@ -45,6 +46,7 @@ def prompt(
     strategy: str | None = None,
     memory: bool = True,
     patience: float | None = None,
+    per_minute: float | None = None,
     remind: float | None = None,
     deadline: float | None = None,
     default: Any = inspect.Parameter.empty,
@@ -67,13 +69,15 @@ def prompt(
         strategy: How a typed answer is asked for; see `Agent.strategy`.
         memory: Whether the instance remembers the call, and what it did before; without, each call starts afresh.
         patience: Seconds that the call waits for models that are not to be had; the class's otherwise.
+        per_minute: How many calls begin in a minute, of all runs and on all workers together. Those that its own code
+            or another method's makes are part of the call that makes them, and are not counted.
         remind: Seconds after which a person is reminded, and again each time they have passed.
         deadline: Seconds that a person has to answer; then the call fails, unless there is a default.
         default: The answer that is taken at the deadline.
     """
     required = (require,) if isinstance(require, str) else tuple(require)
     asked = MethodOptions(timeout, retries, model, required, turns, reasks, strategy, memory)
-    asked = replace(asked, patience=patience)
+    asked = replace(asked, patience=patience, per_minute=per_minute)
     return _declare(function, "prompt", replace(asked, remind=remind, deadline=deadline, default=default))
 
 
@@ -82,16 +86,24 @@ def task(function: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /) -> 
 @overload
 def task(function: Callable[Concatenate[Any, P], R], /) -> Method[P, R]: ...
 @overload
-def task(*, timeout: float = ..., retries: int = ...) -> _Declare: ...
-def task(function: Callable[..., Any] | None = None, /, *, timeout: float = 600.0, retries: int = 3) -> Any:
+def task(*, timeout: float = ..., retries: int = ..., per_minute: float | None = ...) -> _Declare: ...
+def task(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    timeout: float = 600.0,
+    retries: int = 3,
+    per_minute: float | None = None,
+) -> Any:
     """Declare plain code, synchronous or asynchronous, as an agent method that no model is offered.
 
     Args:
         function: The method, where the decorator is used without arguments.
         timeout: Seconds that one attempt may take.
         retries: How often it is tried again after an error. A worker's death is not counted.
+        per_minute: How many calls begin in a minute, of all runs and on all workers together; see `prompt`.
     """
-    return _declare(function, "task", MethodOptions(timeout, retries))
+    return _declare(function, "task", MethodOptions(timeout, retries, per_minute=per_minute))
 
 
 @overload

@@ -9,6 +9,7 @@ import asyncio
 import dis
 import functools
 import inspect
+import math
 import sys
 import typing
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -56,6 +57,7 @@ class MethodOptions:
     deadline: float | None = None
     default: Any = inspect.Parameter.empty
     patience: float | None = None
+    per_minute: float | None = None
 
     @property
     def has_default(self) -> bool:
@@ -316,6 +318,7 @@ def check_declaration(agent: str, method: Method[..., Any]) -> None:
         raise DeclarationError(
             f"{where}: a {method.kind} returns one result, and this one yields; collect that in a list"
         )
+    _check_rate(where, method.options.per_minute)
     if method.offered:
         _check_tool(where, method)
     if method.kind == "prompt":
@@ -342,6 +345,17 @@ def _check_types(where: str, method: Method[..., Any], hints: Mapping[str, Any])
         raise DeclarationError(
             f"{where}: an answer is never a {alike[1].__name__}, as its JSON is that of a {alike[0].__name__} too: "
             "give each a field like kind: Literal['…'], and the union Field(discriminator='kind')"
+        )
+
+
+def _check_rate(where: str, per_minute: Any) -> None:
+    if per_minute is None:
+        return
+    is_number = isinstance(per_minute, (int, float)) and not isinstance(per_minute, bool)
+    if not is_number or not 0 < per_minute < math.inf:
+        raise DeclarationError(
+            f"{where}: per_minute={per_minute!r}: give the number of calls that may begin in a minute, more than 0; "
+            "or leave it out, and as many begin as there is room for"
         )
 
 

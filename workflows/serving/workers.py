@@ -69,6 +69,7 @@ class Settings:
         queues: The activities of each task queue.
         choreographies: Those to serve; none if the process serves agents only.
         concurrency: Calls at a time by queue.
+        per_minute: Calls that begin in a minute, by queue, on all workers together; those without are not limited.
         grace: Seconds that calls in flight may go on when the worker stops.
         asks_models: Whether any of the activities may ask a model.
         team: Whose queues they are: each name begins with it; empty for the plain names.
@@ -82,6 +83,7 @@ class Settings:
     asks_models: bool
     team: str = ""
     allow_unsandboxed: bool = False
+    per_minute: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def read(
@@ -120,6 +122,7 @@ class Settings:
             asks_models=any(name in _ask_models(offer) for name in chosen),
             team=team,
             allow_unsandboxed=allow_unsandboxed,
+            per_minute=_per_minute(offer),
         )
 
 
@@ -255,11 +258,13 @@ def replayed(choreographies: Sequence[Choreography[..., Any]]) -> ReplayerConfig
 
 
 def _activity_worker(client: Client, queue: str, activities: Sequence[Activity], settings: Settings) -> Worker:
+    per_minute = settings.per_minute.get(queue)
     return Worker(
         client,
         task_queue=of_team(settings.team, queue),
         activities=activities,
         max_concurrent_activities=settings.concurrency.get(queue, DEFAULT_CONCURRENCY),
+        max_task_queue_activities_per_second=per_minute / 60 if per_minute else None,
         activity_task_poller_behavior=_POLLERS,
         # Progress must be on the server before a kill: details are sent at most this much later.
         max_heartbeat_throttle_interval=timedelta(seconds=0.1),
@@ -323,6 +328,16 @@ def _queues(offer: Offer) -> dict[str, list[Activity]]:
     if offer.choreographies:
         queues[CHOREOGRAPHY_QUEUE] = []
     return queues
+
+
+def _per_minute(offer: Offer) -> dict[str, float]:
+    """Return how many calls may begin in a minute, by the queues of the methods that say so."""
+    return {
+        _queue_of(agent, method): method.options.per_minute
+        for agent in offer.agents.values()
+        for method in methods_of(agent).values()
+        if method.options.per_minute is not None
+    }
 
 
 def _ask_models(offer: Offer) -> list[str]:

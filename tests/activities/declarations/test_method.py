@@ -59,6 +59,19 @@ def test_a_prompt_without_a_docstring_is_an_error() -> None:
     assert message == "Critic.judge: a prompt needs a docstring: it is the text that the model is asked"
 
 
+@pytest.mark.parametrize("number", [0, -1, float("nan"), float("inf"), "10", True])
+@pytest.mark.parametrize("decorator", [prompt, task])
+def test_a_number_of_calls_a_minute_that_is_none_is_refused(decorator: Any, number: Any) -> None:
+    async def judge(self: Any, poem: str) -> str:
+        """Judge {poem}."""
+
+    message = declaration_error(judge, decorator(per_minute=number))
+
+    assert message.startswith(
+        f"Critic.judge: per_minute={number!r}: give the number of calls that may begin in a minute"
+    )
+
+
 def test_a_tool_without_a_docstring_is_an_error() -> None:
     def count(self: Any, words: str) -> int:
         return len(words)

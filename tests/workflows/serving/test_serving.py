@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import dedent
@@ -12,7 +13,7 @@ from tests.conftest import Runs
 from tests.workflows.changed import ask_twice
 from tests.workflows.crew import Worker
 from tests.workflows.histories import steps
-from workflows import choreography
+from workflows import choreography, scatter
 from workflows.serving.discovery import DiscoveryError
 from workflows.serving.workers import Settings, SettingsInvalid, workers
 
@@ -45,6 +46,21 @@ async def dine(dish: str, cook: Cook, worker: Worker) -> str:
     """Have a dish cooked, and taste it."""
     await ask_twice(worker)
     return await cook.taste(await cook.cook(dish))
+
+
+class Typist(Agent):
+    """You type."""
+
+    @task(per_minute=240)
+    async def type(self, letter: int) -> float:
+        """Type a letter; return when."""
+        return time.monotonic()
+
+
+@choreography(typist=12)
+async def type_letters(count: int, typist: Typist) -> list[float]:
+    """Have letters typed, all at once."""
+    return await scatter(range(count), typist, lambda t, letter: t.type(letter))
 
 
 def settings(*, serve: Sequence[str] = (), concurrency: Sequence[str] = ()) -> Settings:
@@ -150,7 +166,7 @@ async def test_a_module_that_looks_at_the_clock_when_it_is_imported_is_an_error_
     (tmp_path / "clocked.py").write_text(
         dedent("""
             import datetime
-            from workflows import choreography
+            from workflows import choreography, scatter
 
             began = datetime.datetime.now()
 
@@ -160,3 +176,13 @@ async def test_a_module_that_looks_at_the_clock_when_it_is_imported_is_an_error_
     )
     with pytest.raises(SettingsInvalid, match=r"\(at clocked.py:5\) A choreography has no clock"):
         workers(client, Settings.read(modules=["clocked"], bare=True))
+
+
+# How fast
+
+
+async def test_a_methods_calls_begin_no_more_often_than_it_says_on_all_workers_together(runs: Runs) -> None:
+    count, per_second, at_first = 12, 4, 4
+    async with runs.serving(__name__), runs.serving(__name__, serve=("Typist",)):
+        began = sorted(await runs.execute(type_letters, count))
+    assert began[-1] - began[0] > 0.8 * (count - at_first - 1) / per_second
