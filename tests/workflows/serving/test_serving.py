@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import dedent
@@ -13,7 +12,8 @@ from tests.conftest import Runs
 from tests.workflows.changed import ask_twice
 from tests.workflows.crew import Worker
 from tests.workflows.histories import steps
-from workflows import choreography, scatter
+from tests.workflows.typists import type_letters
+from workflows import choreography
 from workflows.serving.discovery import DiscoveryError
 from workflows.serving.workers import Settings, SettingsInvalid, workers
 
@@ -48,25 +48,11 @@ async def dine(dish: str, cook: Cook, worker: Worker) -> str:
     return await cook.taste(await cook.cook(dish))
 
 
-class Typist(Agent):
-    """You type."""
-
-    @task(per_minute=240)
-    async def type(self, letter: int) -> float:
-        """Type a letter; return when."""
-        return time.monotonic()
-
-
-@choreography(typist=12)
-async def type_letters(count: int, typist: Typist) -> list[float]:
-    """Have letters typed, all at once."""
-    return await scatter(range(count), typist, lambda t, letter: t.type(letter))
-
-
 def settings(*, serve: Sequence[str] = (), concurrency: Sequence[str] = ()) -> Settings:
     return Settings.read(modules=[__name__], bare=True, serve=serve, concurrency=concurrency)
 
 
+TYPISTS = "tests.workflows.typists"
 COOK = ["Cook", "Cook.invent", "Cook.cook"]
 
 
@@ -166,7 +152,7 @@ async def test_a_module_that_looks_at_the_clock_when_it_is_imported_is_an_error_
     (tmp_path / "clocked.py").write_text(
         dedent("""
             import datetime
-            from workflows import choreography, scatter
+            from workflows import choreography
 
             began = datetime.datetime.now()
 
@@ -183,6 +169,6 @@ async def test_a_module_that_looks_at_the_clock_when_it_is_imported_is_an_error_
 
 async def test_a_methods_calls_begin_no_more_often_than_it_says_on_all_workers_together(runs: Runs) -> None:
     count, per_second, at_first = 12, 4, 4
-    async with runs.serving(__name__), runs.serving(__name__, serve=("Typist",)):
+    async with runs.serving(TYPISTS), runs.serving(TYPISTS, serve=("Typist",)):
         began = sorted(await runs.execute(type_letters, count))
     assert began[-1] - began[0] > 0.8 * (count - at_first - 1) / per_second
