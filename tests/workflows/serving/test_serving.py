@@ -12,7 +12,6 @@ from tests.conftest import Runs
 from tests.workflows.changed import ask_twice
 from tests.workflows.crew import Worker
 from tests.workflows.histories import steps
-from tests.workflows.typists import type_letters
 from workflows import choreography
 from workflows.serving.discovery import DiscoveryError
 from workflows.serving.workers import Settings, SettingsInvalid, workers
@@ -170,5 +169,5 @@ async def test_a_module_that_looks_at_the_clock_when_it_is_imported_is_an_error_
 async def test_a_methods_calls_begin_no_more_often_than_it_says_on_all_workers_together(runs: Runs) -> None:
     count, per_second, at_first = 12, 4, 4
     async with runs.serving(TYPISTS), runs.serving(TYPISTS, serve=("Typist",)):
-        began = sorted(await runs.execute(type_letters, count))
+        began = sorted(await runs.execute("type_letters", count))
     assert began[-1] - began[0] > 0.8 * (count - at_first - 1) / per_second
