@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from temporalio.client import Client
+    from temporalio.runtime import Runtime
     from temporalio.worker import Worker
 
     from workflows.serving.loading import Loading
@@ -77,6 +78,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="how long calls in flight may go on after Ctrl-C or SIGTERM (default 30)",
     )
+    made.add_argument(
+        "--metrics",
+        default=os.environ.get("METRICS", ""),
+        metavar="HOST:PORT",
+        help="serve metrics there in Prometheus' form, /metrics: Temporal's own and those of calls, models, tokens and "
+        "costs (default: METRICS, or none)",
+    )
     made.add_argument("--json-logs", action="store_true", help="write logs as JSON, one object a line")
     made.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     dev = made.add_argument_group("with dev")
@@ -98,6 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from activities.border.logs import set_up_logs
     from activities.contract.names import SEARCH_ATTRIBUTES
     from activities.errors import AgentError
+    from activities.measures.temporal import runtime_with_metrics
     from console.dev_server import DevServer, DevServerError
     from workflows.errors import ChoreographyError
     from workflows.serving.loading import Loading
@@ -114,26 +123,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
             team=options.team,
             allow_unsandboxed=options.allow_unsandboxed,
         )
+        runtime = runtime_with_metrics(options.metrics) if options.metrics else None
         loading = Loading(needed=settings.asks_models)
+        if options.metrics:
+            print(f"Metrics:             http://{options.metrics}/metrics", flush=True)
         if options.mode != "dev":
-            return asyncio.run(serve(settings, loading))
+            return asyncio.run(serve(settings, loading, runtime=runtime))
         with DevServer.start(
             db_file=options.db, port=options.port, ui_port=options.ui_port, search_attributes=SEARCH_ATTRIBUTES
         ) as server:
             print(f"Temporal dev server: {server.address}, data in {server.db_file}")
             print(f"Temporal Web UI:     {server.ui_url}", flush=True)
-            return asyncio.run(serve(settings, loading, server.address))
+            return asyncio.run(serve(settings, loading, server.address, runtime))
     except (ChoreographyError, AgentError, DevServerError) as error:
         print(f"worker.py: {error}", file=sys.stderr)
         return 2
 
 
-async def serve(settings: Settings, loading: Loading, address: str | None = None) -> int:
+async def serve(
+    settings: Settings, loading: Loading, address: str | None = None, runtime: Runtime | None = None
+) -> int:
     """Connect, serve what the settings name, and drain when told to stop."""
     from activities.housekeeping.attributes import known_attributes
     from workflows.serving.workers import connect, isolation_of, workers
 
-    client = await connect(address)
+    client = await connect(address, runtime)
     await asyncio.to_thread(loading.wait)
     serving = workers(client, settings, await known_attributes(client))
     if settings.queues:

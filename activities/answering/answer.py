@@ -26,6 +26,8 @@ from activities.declarations.agent import system_prompt_of
 from activities.declarations.state import differs, saved_state
 from activities.declarations.template import render
 from activities.errors import AnswerInvalid, ContextTooLong, TurnLimit
+from activities.measures import catalogue as metrics
+from activities.measures.measures import count
 from activities.memory.port import leave_to_be_read
 from activities.memory.transcript import Entry, Message, Transcript
 from activities.models import model
@@ -161,6 +163,7 @@ class TurnLoop(Work):
             self._transcript(), self.history.next, self._opening(), self.toolbox.schemas, window, force=force
         )
         if notes:
+            count(metrics.COMPACTIONS, model=self.model)
             self._here.use(usage)
             self.checkpoint.entries.extend(notes)
             self.record()
@@ -317,6 +320,7 @@ class TurnLoop(Work):
                 f"{self._where()} answered {self.checkpoint.rejections + 1} times with something that will not do"
                 f"{self._wanted_type()}: {(problem or told).rstrip('.')}. Last answer: {clip(text, 500)} {mend}"
             )
+        count(metrics.REASKS, model=self.model)
         self.checkpoint.rejections += 1
         self.checkpoint.entries.append(
             _tool_message(call, f"Error: {told}") if call else {"role": "user", "content": told}

@@ -50,6 +50,9 @@ from activities.errors import (
     place_of,
     says_stop,
 )
+from activities.measures import catalogue as metrics
+from activities.measures.measures import count, measuring, measuring_also, observe
+from activities.measures.temporal import meter_of
 from activities.memory.durable import Durable
 from activities.memory.port import Memory, Nothing
 from activities.models.patience import Notice, with_patience, without_waiting
@@ -72,8 +75,10 @@ def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
         work: Work | None = None
         async with AsyncExitStack() as within:
             await within.enter_async_context(recorder.heartbeats.beating())
+            within.enter_context(measuring(meter_of(activity.client()), method=name))
             try:
                 request = _decode(method, payload.payload.data)
+                within.enter_context(measuring_also(role=request.role))
                 recorder.go_on_from(request.paused)
                 recorder.heartbeats.call = _context(name, request)
                 within.enter_context(answering(recorder.heartbeats.call))
@@ -83,10 +88,12 @@ def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
                 if is_closed_by(error, task):
                     raise
                 if says_stop(error):
+                    _count(recorder, "stopped")
                     raise _cancellation(recorder.checkpoint) or error from None
                 recorder.checkpoint.failures += 1
                 recorder.record()
                 failure = _failure(name, method, error, recorder.checkpoint)
+                _count_failure(recorder, failure)
                 if failure.non_retryable and work is not None:
                     await work.give_up(f"{failure.type}: {failure.message}")
                 raise failure from None
@@ -112,7 +119,9 @@ async def _answer(name: str, work: Work, recorder: _Recorder, room: int) -> RawV
             value = await _in_time(name, work.method, work.run())
     except CallPaused as pause:
         logger.info("paused until this is approved: %s", pause)
-        return _paused(name, pause, recorder.checkpoint, room)
+        paused = _paused(name, pause, recorder.checkpoint, room)
+        _count(recorder, "paused")
+        return paused
     took = round(time.monotonic() - recorder.began, 3)
     answer = CallReply(
         value=value,
@@ -123,7 +132,19 @@ async def _answer(name: str, work: Work, recorder: _Recorder, room: int) -> RawV
     )
     reply = _encode(name, work.method, answer)
     logger.log(level, "done: %s", _in_short(recorder.checkpoint))
+    _count(recorder, "done")
     return reply
+
+
+def _count(recorder: _Recorder, outcome: str) -> None:
+    count(metrics.CALLS, outcome=outcome)
+    observe(metrics.CALL_SECONDS, time.monotonic() - recorder.began)
+
+
+def _count_failure(recorder: _Recorder, failure: ApplicationError) -> None:
+    retried = not failure.non_retryable
+    _count(recorder, "tried_again" if retried else "failed")
+    count(metrics.CALL_ERRORS, error=failure.type or "Error", retried="yes" if retried else "no")
 
 
 async def _in_time(name: str, method: Method[..., Any], work: Awaitable[Any]) -> Any:

@@ -85,6 +85,7 @@ class CallRequest(BaseModel, Generic[A]):
     model_config = CROSSING
 
     instance: str
+    role: str = ""
     step: str
     workflow_id: str
     run_id: str

@@ -19,7 +19,9 @@ from datetime import UTC, datetime, timedelta
 
 from activities.border.context import current_call
 from activities.errors import AgentError, ModelUnavailable, PatienceExhausted
-from activities.models import model
+from activities.measures.catalogue import WAITS
+from activities.measures.measures import observe
+from activities.models import measured, model
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +81,7 @@ async def complete(request: model.ModelRequest) -> model.Answer:
     """
     patience = _current.get()
     if patience is None:
-        return await model.complete(request)
+        return await measured.complete(request)
     gate = gate_of(request.model, request.parameters.get("api_base"))
     began, own_faults = time.monotonic(), 0
     while True:
@@ -88,7 +90,7 @@ async def complete(request: model.ModelRequest) -> model.Answer:
         await _turn([gate], patience, began)
         ticket, asked = gate.enter(), time.monotonic()
         try:
-            answer = await model.complete(request)
+            answer = await measured.complete(request)
         except ModelUnavailable as error:
             if not error.outage:
                 gate.answered(ticket)
@@ -102,7 +104,7 @@ async def complete(request: model.ModelRequest) -> model.Answer:
             own_faults += 1
             if own_faults == _OWN_FAULTS:
                 raise
-            with patience.waiting():
+            with patience.waiting(limited=error.limited):
                 await asyncio.sleep(min(_delay(own_faults, error.retry_after), patience.left))
         except AgentError:
             gate.answered(ticket)
@@ -140,7 +142,7 @@ class Waiting:
             self._own_faults += 1
             if self._own_faults == _OWN_FAULTS:
                 raise error
-            with patience.waiting():
+            with patience.waiting(limited=error.limited):
                 await asyncio.sleep(min(_delay(self._own_faults, error.retry_after), patience.left))
         await _turn(gates, patience, self._began)
 
@@ -155,7 +157,7 @@ async def _turn(gates: Sequence[Gate], patience: Patience, began: float) -> None
     """
     if any(gate.admits() for gate in gates):
         return
-    with patience.waiting():
+    with patience.waiting(limited=any(gate.limited for gate in gates)):
         ends = time.monotonic() + patience.left
         while not any(gate.admits() for gate in gates):
             now = time.monotonic()
@@ -185,6 +187,7 @@ class Gate:
 
     Attributes:
         about: The model, with its address where that is set.
+        limited: Whether it was closed, the last time, since too much was asked of the model.
     """
 
     def __init__(self, model: str, address: str | None) -> None:
@@ -194,7 +197,7 @@ class Gate:
         self._since: datetime | None = None  # when it was closed; None while it is open
         self._reason = ""
         self._failures = 0
-        self._limited = False
+        self.limited = False
         self._next_try = 0.0
         self._room: int | None = None
         self._opened = 0.0
@@ -234,7 +237,7 @@ class Gate:
             logger.warning("%s is there again; it was away %s", self.about, self.in_words())
             self._period += 1
             self._since, self._inside = None, 0
-            self._room, self._opened = (_FIRST_AFTER_LIMIT if self._limited else None), time.monotonic()
+            self._room, self._opened = (_FIRST_AFTER_LIMIT if self.limited else None), time.monotonic()
             self._tell_the_end()
         elif self._room is not None:
             self._room += 1
@@ -260,7 +263,7 @@ class Gate:
             self._since, self._failures, self._inside = datetime.now(UTC), 0, 0
             logger.warning("%s is not to be had, calls wait for it: %s", self.about, error)
         self._failures += 1
-        self._limited = error.limited
+        self.limited = error.limited
         self._reason = str(error).partition(". ")[0].removeprefix(f"{self._model} ")
         self._next_try = now + _delay(self._failures, error.retry_after)
         return True
@@ -337,8 +340,12 @@ class Patience:
         self.left = self.seconds
 
     @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Wait, for as long as the block lasts."""
+    def waiting(self, *, limited: bool) -> Iterator[None]:
+        """Wait, for as long as the block lasts.
+
+        Args:
+            limited: Whether it is since too much was asked of a model; else it is away.
+        """
         began = time.monotonic()
         limits = list(_limits.get())
         for limit in limits:
@@ -346,7 +353,9 @@ class Patience:
         try:
             yield
         finally:
-            self.left -= time.monotonic() - began
+            waited = time.monotonic() - began
+            self.left -= waited
+            observe(WAITS, waited, reason="limit" if limited else "outage")
             for limit in limits:
                 limit.go_on()
 

@@ -93,6 +93,7 @@ class Request(NamedTuple):
         envelope = to_json(
             {
                 "instance": instance,
+                "role": service.role,
                 "step": self.step,
                 "workflow_id": service.workflow_id,
                 "run_id": service.run_id,

@@ -15,6 +15,7 @@ from temporalio.contrib.pydantic import PydanticPayloadConverter
 from temporalio.converter import DataConverter, DefaultFailureConverter, DefaultPayloadConverter
 from temporalio.envconfig import ClientConfig
 from temporalio.plugin import SimplePlugin
+from temporalio.runtime import Runtime
 from temporalio.service import RPCError
 from temporalio.worker import PollerBehaviorAutoscaling, Replayer, ReplayerConfig, Worker
 
@@ -126,8 +127,12 @@ class Settings:
         )
 
 
-async def connect(address: str | None = None) -> Client:
+async def connect(address: str | None = None, runtime: Runtime | None = None) -> Client:
     """Connect to the server at an address, or else to the one that Temporal's environment settings and profile name.
+
+    Args:
+        address: Of the server.
+        runtime: What serves metrics, where they are wanted.
 
     Raises:
         SettingsInvalid: The settings can't be read, nothing answers there, or it has no such namespace.
@@ -138,7 +143,7 @@ async def connect(address: str | None = None) -> Client:
         raise SettingsInvalid(f"Temporal's settings can't be used: {' '.join(str(error).split())}.") from error
     address = config.setdefault("target_host", "localhost:7233")
     try:
-        client = await open_client(**config)
+        client = await open_client(**config, runtime=runtime)
         await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=client.namespace))
     except RPCError as error:
         raise SettingsInvalid(f"The Temporal server at {address} refuses: {error.message}") from error
