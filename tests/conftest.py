@@ -37,6 +37,17 @@ if not is_sandboxed():
     os.environ[ALLOWED] = "1"  # for the processes that tests start, too
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread the files of whole systems, which mostly wait, evenly among the others, which mostly compute."""
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    systems = [path for path in files if "system" in path.parts]
+    others = [path for path in files if path not in systems]
+    places = {path: (number + 0.5) / len(kind) for kind in (systems, others) for number, path in enumerate(kind)}
+    items[:] = [item for path in sorted(files, key=places.__getitem__) for item in files[path]]
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[DevServer]:
     """A dev server for the whole session."""
