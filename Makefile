@@ -1,10 +1,15 @@
 # Everything runs in .venv, which is made from requirements-dev.lock: a machine needs Python 3.11 or later and make.
 PYTHON ?= python3
 VENV := .venv/installed.lock
+RUN_AUDIT := .venv/bin/python .ci/audit.py
+AUDIT := .venv-audit/installed.lock
+LOCKS := requirements.lock requirements-dev.lock requirements-audit.lock
 RUN := .venv/bin/python -m
-PIP := $(RUN) pip install -qq --disable-pip-version-check
-RESOLVE := $(RUN) uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+INSTALLER := pip install -qq --disable-pip-version-check
+PIP := $(RUN) $(INSTALLER)
+COMPILE := $(RUN) uv pip compile --quiet --universal --python-version 3.11 \
     --generate-hashes --no-emit-index-url --custom-compile-command "make lock"
+RESOLVE := $(COMPILE) pyproject.toml
 
 # A project's description may hold quotes and dollars: it travels in the environment, unexpanded by make and shell.
 ifdef SPEC
@@ -18,21 +23,28 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help test demo chaos overload properties examples bench lint format types lock clean .venv
+.PHONY: help test demo chaos overload properties examples bench audit lint format types lock clean .venv
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z.]+:.*## / { printf "make %-11s%s\n", $$1, $$2 }' Makefile
 
 .venv: $(VENV) ## Install the locked packages into .venv, if the lock changed since
 
-# The lock that was installed is kept as the last step, so it isn't there after a half-finished install.
 $(VENV): requirements-dev.lock
-	@cmp -s requirements-dev.lock $@ && exec touch $@; \
-	version=$$("$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2]); sys.exit(sys.version_info < (3, 11))') || { \
-	    echo "Python 3.11 or later is needed, and '$(PYTHON)' is $${version:-not there}. Name another: make PYTHON=python3.12" >&2; \
-	    exit 1; }; \
-	echo "Installing requirements-dev.lock into .venv (Python $$version) …"; \
-	"$(PYTHON)" -m venv --clear .venv && $(PIP) --require-hashes -r requirements-dev.lock && cp requirements-dev.lock $@
+	$(INSTALL)
+
+$(AUDIT): requirements-audit.lock
+	$(INSTALL)
+
+# The lock that was installed is kept as the last step, so it isn't there after a half-finished install.
+define INSTALL
+@cmp -s $< $@ && exec touch $@; \
+version=$$("$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2]); sys.exit(sys.version_info < (3, 11))') || { \
+    echo "Python 3.11 or later is needed, and '$(PYTHON)' is $${version:-not there}. Name another: make PYTHON=python3.12" >&2; \
+    exit 1; }; \
+echo "Installing $< into $(@D) (Python $$version) …"; \
+"$(PYTHON)" -m venv --clear $(@D) && $(@D)/bin/python -m $(INSTALLER) --require-hashes -r $< && cp $< $@
+endef
 
 test: lint types ## Check format, lint and types, and run the tests
 	@$(RUN) pytest
@@ -69,11 +81,25 @@ format: $(VENV) ## Format the code and mend what ruff can
 	@$(RUN) ruff format .
 	@$(RUN) ruff check --fix .
 
-lock: $(VENV) ## Resolve pyproject.toml into the two lock files; versions that still fit stay
+lock: $(VENV) ## Resolve pyproject.toml into the three lock files; versions that still fit stay
 	@$(PIP) uv
 	@$(RESOLVE) -o requirements.lock
 	@$(RESOLVE) -o requirements-dev.lock --extra dev -c requirements.lock
+	@$(COMPILE) --group audit -o requirements-audit.lock
+
+audit: $(VENV) $(AUDIT) ## Check hashes, licences and known vulnerabilities, and write build/bom.json: ADVISORIES=folder
+	@$(RUN_AUDIT) hashes $(LOCKS)
+	@$(RUN_AUDIT) licences
+	@mkdir -p build && PYTHONWARNINGS=ignore .venv-audit/bin/cyclonedx-py requirements requirements.lock \
+	    --pyproject pyproject.toml --output-reproducible -o build/bom.json && echo "bill of materials: build/bom.json"
+ifdef ADVISORIES
+	@$(RUN_AUDIT) advisories $(ADVISORIES) $(LOCKS)
+else
+	@for lock in $(LOCKS); do .venv-audit/bin/pip-audit --strict --require-hashes --disable-pip -r $$lock || { \
+	    echo "Where PyPI can't be asked: make audit ADVISORIES=folder, a checkout of PyPA's advisory database." >&2; \
+	    exit 1; }; done
+endif
 
 clean: ## Remove .venv and everything that tools left behind
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
+	rm -rf .venv .venv-audit .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
