@@ -71,6 +71,7 @@ async def run_process(command: Command, setting: Setting) -> Ended:
     except asyncio.CancelledError:
         given_up.set()
         await asyncio.wait([running])
+        running.exception()  # or its loss is logged, where the sandbox was only being set up
         raise
 
 
