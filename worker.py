@@ -31,7 +31,9 @@ def parser() -> argparse.ArgumentParser:
         prog="python worker.py",
         description="Serve choreographies and agents on a Temporal server.",
         epilog="The server is the one that Temporal's own settings name: TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, "
-        "TEMPORAL_PROFILE and so on. The model is the environment's MODEL, any litellm model string.",
+        "TEMPORAL_PROFILE and so on. The model is the environment's MODEL, any litellm model string. PAYLOAD_KEY "
+        "encrypts what is sent; PAYLOAD_STORE=file:///… or s3://… keeps what is too large for the server, files for at "
+        "least PAYLOAD_STORE_DAYS after their last use.",
     )
     made.add_argument(
         "mode", nargs="?", choices=["dev"], help="start a dev server with its Web UI, and stop it at the end"
@@ -145,11 +147,13 @@ async def serve(
 ) -> int:
     """Connect, serve what the settings name, and drain when told to stop."""
     from activities.housekeeping.attributes import known_attributes
-    from workflows.serving.workers import connect, isolation_of, workers
+    from workflows.serving.workers import connect, isolation_of, store_in_words, workers
 
     client = await connect(address, runtime)
     await asyncio.to_thread(loading.wait)
     serving = workers(client, settings, await known_attributes(client))
+    if where := await store_in_words(client):
+        print(where, flush=True)
     if settings.queues:
         print(await asyncio.to_thread(isolation_of, settings), flush=True)
     stop = asyncio.Event()

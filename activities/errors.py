@@ -50,6 +50,18 @@ class KeyMissing(AgentError):
     """Something is encrypted with a key that this process does not have; names the key."""
 
 
+class StoreMissing(AgentError):
+    """Something is kept in a store that this process does not have, or does not reach; says which."""
+
+
+class PayloadTooLarge(AgentError):
+    """Something is more than even the store takes."""
+
+
+class PayloadLost(AgentError):
+    """What was kept in the store is not there any more, or is not what it was; names the file."""
+
+
 class ResultInvalid(AgentError):
     """A method returned something that is not of its declared type, or that is too large to be sent."""
 

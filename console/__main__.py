@@ -77,9 +77,10 @@ def parser() -> argparse.ArgumentParser:
     )
     codec = commands.add_parser(
         "codec",
-        help="let the Web UI and the CLI read what is encrypted",
-        description="Serve Temporal's remote codec protocol with the environment's PAYLOAD_KEY, until Ctrl-C. Whoever "
-        "reaches it can read all runs; web pages are answered only if they are of this machine or of an --origin.",
+        help="let the Web UI and the CLI read and write what is encrypted or stored",
+        description="Serve Temporal's remote codec protocol with the environment's PAYLOAD_KEY and PAYLOAD_STORE, "
+        "until Ctrl-C. Whoever reaches it can read all runs; web pages are answered only if they are of this machine "
+        "or of an --origin, and get of what is very large the beginning.",
     )
     codec.add_argument("--host", default="127.0.0.1", help="where to listen (default %(default)s)")
     codec.add_argument("--port", type=int, default=8081, help="the port; 0 for a free one (default %(default)s)")
@@ -103,11 +104,11 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
     options = parser().parse_args(arguments)
-    from activities.errors import KeyMissing, SettingInvalid
+    from activities.errors import KeyMissing, PayloadLost, SettingInvalid, StoreMissing
 
     try:
         return _run(options)
-    except (KeyMissing, SettingInvalid) as error:
+    except (KeyMissing, PayloadLost, SettingInvalid, StoreMissing) as error:
         print(f"{options.command}: {error}", file=sys.stderr)
         return 2
 

@@ -1,26 +1,35 @@
-"""`python -m console codec`: lets Temporal's Web UI and CLI read, and write, what is encrypted.
+"""`python -m console codec`: lets Temporal's Web UI and CLI read, and write, what is encrypted or stored.
 
-It speaks their remote codec protocol, `POST /encode` and `POST /decode`, with this process's `PAYLOAD_KEY`. Whoever
-reaches it can read everything. So it listens on this machine only, and answers no web page but the Web UI: a browser
-says where a page comes from, and which pages may ask is checked before anything is decrypted.
+It speaks their remote codec protocol, `POST /encode` and `POST /decode`, with this process's `PAYLOAD_KEY` and
+`PAYLOAD_STORE`: so the CLI starts runs with inputs that a server would not take. Whoever reaches it can read
+everything. So it listens on this machine only, and answers no web page but the Web UI: a browser says where a page
+comes from, and which pages may ask is checked before anything is decrypted. A page gets of what is large the beginning.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 from google.protobuf.json_format import MessageToJson, Parse, ParseError
-from temporalio.api.common.v1 import Payloads
+from temporalio.api.common.v1 import Payload, Payloads
 
-from activities.errors import KeyMissing
+from activities.errors import KeyMissing, PayloadLost, PayloadTooLarge, StoreMissing
 from activities.payloads.encryption import PAYLOAD_KEY, EncryptionCodec
+from activities.payloads.reading import Reader
+from activities.payloads.store import PAYLOAD_STORE, is_stored, storage_from_environment, stores
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _LARGEST_REQUEST = 100_000_000  # bytes
+_SHOWN_BYTES = 1_000_000
+"""Bytes of a payload that a page gets whole."""
+
+_SHOWN_OF_MORE = 2_000
+"""Characters of a larger one that it gets."""
 
 
 def serve_codec(host: str, port: int, origins: Collection[str]) -> int:
@@ -32,14 +41,14 @@ def serve_codec(host: str, port: int, origins: Collection[str]) -> int:
         origins: The addresses of Web UIs on other machines, `https://temporal.example.com`.
 
     Raises:
-        SettingInvalid: The key can't be used.
+        SettingInvalid: The key or the store can't be used.
     """
-    codec = EncryptionCodec.from_environment()
-    if not codec.encrypts:
-        print(f"codec: {PAYLOAD_KEY} is not set. Set it to what the workers have.", file=sys.stderr)
+    encryption, storage = EncryptionCodec.from_environment(), storage_from_environment()
+    if not encryption.encrypts and not stores(storage):
+        print(f"codec: neither {PAYLOAD_KEY} nor {PAYLOAD_STORE} is set. Set what the workers have.", file=sys.stderr)
         return 2
     try:
-        server = CodecServer((host, port), codec, origins)
+        server = CodecServer((host, port), Reader(encryption, storage), origins)
     except OSError as error:
         print(f"codec: can't listen on {host}:{port}: {error.strerror}. Choose another --port.", file=sys.stderr)
         return 2
@@ -61,16 +70,16 @@ class CodecServer(ThreadingHTTPServer):
     """The server.
 
     Attributes:
-        codec: What encrypts and decrypts.
+        reader: What reads and writes.
         origins: Who may ask beside the pages of this machine.
         url: Where it is.
     """
 
     daemon_threads = True
 
-    def __init__(self, address: tuple[str, int], codec: EncryptionCodec, origins: Collection[str] = ()) -> None:
+    def __init__(self, address: tuple[str, int], reader: Reader, origins: Collection[str] = ()) -> None:
         super().__init__(address, _Exchange)
-        self.codec = codec
+        self.reader = reader
         self.origins = frozenset(origin.rstrip("/") for origin in origins)
         self.url = f"http://{address[0]}:{self.server_port}"
 
@@ -104,13 +113,30 @@ class _Exchange(BaseHTTPRequestHandler):
             return
         try:
             given = Parse(self.rfile.read(size), Payloads(), ignore_unknown_fields=True).payloads
-            made = asyncio.run(getattr(self.server.codec, work)(given))
+            made = asyncio.run(self._encoded(given) if work == "encode" else self._decoded(given))
         except ParseError as error:
             self._refuse(400, f"these are no payloads: {error}")
-        except KeyMissing as error:
+        except (KeyMissing, StoreMissing, PayloadLost, PayloadTooLarge) as error:
             self._refuse(400, str(error))
         else:
             self._send(200, MessageToJson(Payloads(payloads=made), indent=None).encode(), "application/json")
+
+    async def _encoded(self, payloads: Sequence[Payload]) -> list[Payload]:
+        return await self.server.reader.write(payloads)
+
+    async def _decoded(self, payloads: Sequence[Payload]) -> list[Payload]:
+        decode = self._decoded_for_a_page if self.headers.get("Origin") else self.server.reader.read
+        return [await decode(payload) for payload in payloads]
+
+    async def _decoded_for_a_page(self, payload: Payload) -> Payload:
+        try:
+            read = await self.server.reader.read(payload)
+        except (StoreMissing, PayloadLost) as error:
+            return _in_words({"stored": str(error)})
+        if not is_stored(payload) or len(read.data) <= _SHOWN_BYTES:
+            return read
+        begins = read.data[: 4 * _SHOWN_OF_MORE].decode(errors="replace")[:_SHOWN_OF_MORE]
+        return _in_words({"stored": f"{len(read.data):,} bytes", "begins": begins})
 
     def _is_let_in(self) -> bool:
         origin = self.headers.get("Origin")
@@ -137,3 +163,7 @@ class _Exchange(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+
+def _in_words(told: Mapping[str, str]) -> Payload:
+    return Payload(metadata={"encoding": b"json/plain"}, data=json.dumps(told, ensure_ascii=False).encode())

@@ -21,7 +21,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities.border.washing import washed
 from activities.contract.identity import step_of
 from activities.contract.usage import Usage
-from activities.payloads.encryption import decrypt_in
+from activities.payloads.reading import make_readable
 from console.trouble import troubles_of
 from workflows.people.people import MEMO
 
@@ -116,7 +116,7 @@ async def follow_calls(
             if event.event_id <= seen:  # told before the server was lost
                 continue
             seen, ended = event.event_id, event.event_type in _OUTCOMES
-            await decrypt_in(event, converter)
+            await make_readable(event, converter)
             if call := await calls.take(event):
                 yield call
 
@@ -211,7 +211,7 @@ async def _read_history(client: Client, workflow_id: str, run_id: str, into: Run
     calls = _Calls(client.data_converter)
     next_run = ""
     async for event in client.get_workflow_handle(workflow_id, run_id=run_id).fetch_history_events():
-        await decrypt_in(event, client.data_converter)
+        await make_readable(event, client.data_converter)
         into.began = min(into.began, event.event_time.ToDatetime(UTC))
         await calls.take(event)
         if child := _child(event):

@@ -19,7 +19,7 @@ from activities.contract.identity import step_of
 from activities.contract.names import CHOREOGRAPHY_QUEUE, SHARD, team_of
 from activities.contract.text import clip
 from activities.housekeeping.queues import is_served
-from activities.payloads.encryption import decrypt_in
+from activities.payloads.reading import make_readable
 from workflows.serving.unknown import unknown_choreography
 from workflows.shown.changed import change_in_words, is_change
 
@@ -90,7 +90,7 @@ async def _change(client: Client, described: WorkflowExecutionDescription, said:
         handle = client.get_workflow_handle(described.id, run_id=described.run_id)
         events = (await handle.fetch_history()).events
         for event in events:
-            await decrypt_in(event, client.data_converter)
+            await make_readable(event, client.data_converter)
         known = f"waits: {change_in_words(said, events)}"
         _changes[described.run_id, said] = known
     return known
@@ -112,7 +112,7 @@ async def _last_failure_of_a_task(client: Client, described: WorkflowExecutionDe
             return ""
         failed = event.workflow_task_failed_event_attributes
         if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_FAILED and not failed.new_run_id:  # else it was reset
-            await decrypt_in(failed.failure, client.data_converter)
+            await make_readable(failed.failure, client.data_converter)
             said = " ".join(washed(failed.failure.message).split())
             return said or WorkflowTaskFailedCause.Name(failed.cause)
     return ""
@@ -133,7 +133,7 @@ async def _pending_activities(client: Client, described: WorkflowExecutionDescri
         found.append(answer.raw_description.pending_activities)
     calls = [call for calls in found for call in calls]
     for call in calls:
-        await decrypt_in(call.last_failure, client.data_converter)
+        await make_readable(call.last_failure, client.data_converter)
     return calls
 
 

@@ -29,7 +29,7 @@ def set_up_logs(*, as_json: bool = False, level: str = "INFO") -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     quieten_the_sdk()
     workflow.logger.workflow_info_on_message = False  # each line begins with it
-    for noisy in ("httpx", "httpcore", "LiteLLM", "asyncio"):
+    for noisy in ("httpx", "httpcore", "LiteLLM", "asyncio", "botocore", "boto3"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     _take_over_the_cores_logs()
     _take_over_what_nobody_caught()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import from_json
@@ -29,7 +30,7 @@ from activities.border.washing import name_of, said, stack_of, words_of
 from activities.calls.heartbeats import Heartbeats
 from activities.contract.conversations import Owner
 from activities.contract.envelope import CallReply, CallRequest, PausedCall
-from activities.contract.limits import MESSAGE_LIMIT, PAYLOAD_LIMIT
+from activities.contract.limits import MESSAGE_LIMIT, Room
 from activities.contract.names import (
     CALL_CANCELLED,
     CHOREOGRAPHY_QUEUE,
@@ -56,9 +57,12 @@ from activities.measures.temporal import meter_of
 from activities.memory.durable import Durable
 from activities.memory.port import Memory, Nothing
 from activities.models.patience import Notice, with_patience, without_waiting
+from activities.payloads.store import stores
 from activities.values.values import NotKept
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 Activity = Callable[[RawValue], Awaitable[RawValue]]
 
@@ -71,19 +75,22 @@ def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
     async def answer_call(payload: RawValue) -> RawValue:
         contain_tasks()
         task = asyncio.current_task()
-        recorder = _Recorder(_checkpoint_of_earlier_attempts())
+        room = Room(stores=stores(activity.client().data_converter.external_storage))
+        recorder = _Recorder(_checkpoint_of_earlier_attempts(), room)
         work: Work | None = None
         async with AsyncExitStack() as within:
             await within.enter_async_context(recorder.heartbeats.beating())
             within.enter_context(measuring(meter_of(activity.client()), method=name))
             try:
-                request = _decode(method, payload.payload.data)
+                request = await _aside(_decode, method, payload.payload.data, size=len(payload.payload.data))
                 within.enter_context(measuring_also(role=request.role))
                 recorder.go_on_from(request.paused)
                 recorder.heartbeats.call = _context(name, request)
                 within.enter_context(answering(recorder.heartbeats.call))
-                work = work_for_run(agent, method, request, recorder.checkpoint, _memory(request), recorder.record)
-                return await _answer(name, work, recorder, PAYLOAD_LIMIT - len(payload.payload.data))
+                work = work_for_run(
+                    agent, method, request, recorder.checkpoint, _memory(request, room), recorder.record
+                )
+                return await _answer(name, work, recorder, len(payload.payload.data))
             except BaseException as error:  # whatever it is: it ends the call, and not the worker
                 if is_closed_by(error, task):
                     raise
@@ -111,7 +118,7 @@ def _context(name: str, request: CallRequest[Any]) -> CallContext:
     )
 
 
-async def _answer(name: str, work: Work, recorder: _Recorder, room: int) -> RawValue:
+async def _answer(name: str, work: Work, recorder: _Recorder, asked: int) -> RawValue:
     level = logging.INFO if work.method.kind == "prompt" else logging.DEBUG
     logger.log(level, "started, attempt %d", activity.info().attempt)
     try:
@@ -119,7 +126,7 @@ async def _answer(name: str, work: Work, recorder: _Recorder, room: int) -> RawV
             value = await _in_time(name, work.method, work.run())
     except CallPaused as pause:
         logger.info("paused until this is approved: %s", pause)
-        paused = _paused(name, pause, recorder.checkpoint, room)
+        paused = _paused(name, pause, recorder.checkpoint, recorder.room.bytes - asked)
         _count(recorder, "paused")
         return paused
     took = round(time.monotonic() - recorder.began, 3)
@@ -130,7 +137,7 @@ async def _answer(name: str, work: Work, recorder: _Recorder, room: int) -> RawV
         waited_s=_waited(),
         took_s=took,
     )
-    reply = _encode(name, work.method, answer)
+    reply = await _encode(name, work.method, answer, recorder.room)
     logger.log(level, "done: %s", _in_short(recorder.checkpoint))
     _count(recorder, "done")
     return reply
@@ -172,7 +179,7 @@ async def _tell_run(notice: Notice) -> None:
         logger.debug("the run could not be told: %s", error)
 
 
-def _memory(request: CallRequest[Any]) -> Memory:
+def _memory(request: CallRequest[Any], room: Room) -> Memory:
     if request.conversation is None:
         return Nothing()
     info = activity.info()
@@ -186,6 +193,7 @@ def _memory(request: CallRequest[Any]) -> Memory:
         attempt=info.attempt,
         outlives=request.outlives,
         queue=of_team(_team(), CHOREOGRAPHY_QUEUE),
+        room=room,
     )
 
 
@@ -200,10 +208,11 @@ def _team() -> str:
 class _Recorder:
     """Writes checkpoints down as heartbeat details."""
 
-    def __init__(self, checkpoint: Checkpoint | None) -> None:
+    def __init__(self, checkpoint: Checkpoint | None, room: Room) -> None:
         self.checkpoint = checkpoint or Checkpoint()
+        self.room = room
         self.began = time.monotonic()
-        self.heartbeats = Heartbeats(lambda: self.checkpoint.snapshot().record())
+        self.heartbeats = Heartbeats(lambda: self.checkpoint.snapshot().record(room.bytes))
         self._is_first_attempt = checkpoint is None
 
     def go_on_from(self, paused: PausedCall | None) -> None:
@@ -212,7 +221,7 @@ class _Recorder:
             self.checkpoint = Checkpoint.read(paused.checkpoint)
 
     def record(self) -> None:
-        self.heartbeats.tell(self.checkpoint.snapshot().record)
+        self.heartbeats.tell(functools.partial(self.checkpoint.snapshot().record, self.room.bytes))
 
 
 def _decode(method: Method[..., Any], data: bytes) -> CallRequest[dict[str, Any]]:
@@ -227,21 +236,33 @@ def _decode(method: Method[..., Any], data: bytes) -> CallRequest[dict[str, Any]
     return request.model_copy(update={"arguments": {**arguments, **request.arguments}})
 
 
-def _encode(name: str, method: Method[..., Any], reply: CallReply[Any]) -> RawValue:
+async def _encode(name: str, method: Method[..., Any], reply: CallReply[Any], room: Room) -> RawValue:
     try:
-        value = method.result_values.write(method.result_values.check(reply.value))
+        # How large it is, is not known before it is written. To write it back and compare may take half a second.
+        size = len(reply.value) if isinstance(reply.value, (str, bytes)) else 0
+        value = await _aside(_written, method, reply.value, size=size)
     except ValidationError as error:
         explained = explain(error, skip=("value",))
         raise ResultInvalid(f"{name} returned something else than it declares: {explained}") from None
     except NotKept as error:
         raise ResultInvalid(f"{name} returned what would not arrive as it is: {error}") from None
     data = f'{reply.model_dump_json(exclude={"value"})[:-1]},"value":{value}}}'.encode()
-    if len(data) > PAYLOAD_LIMIT:
-        raise ResultInvalid(
-            f"{name} returned {len(data):,} bytes; {PAYLOAD_LIMIT:,} is the most that the server takes. "
-            "Write it to the workspace and return its path."
-        )
+    if not room.takes(len(data)):
+        instead = "Write it to the workspace and return its path."
+        raise ResultInvalid(room.refusal(f"{name} returned {len(data):,} bytes", instead))
     return _json(data)
+
+
+def _written(method: Method[..., Any], value: Any) -> str:
+    return method.result_values.write(method.result_values.check(value))
+
+
+_LARGE = 1_000_000
+"""Bytes from which on a value is read or written in a thread, so that the worker's event loop goes on."""
+
+
+async def _aside(work: Callable[..., T], *args: Any, size: int) -> T:
+    return await asyncio.to_thread(work, *args) if size > _LARGE else work(*args)
 
 
 def _json(data: bytes) -> RawValue:

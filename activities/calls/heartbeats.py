@@ -113,16 +113,29 @@ class Heartbeats:
             news, self._news = self._news, None
             try:
                 if news is not None:
-                    self._details = await self._encoded(news)
+                    self._details = await self._encoded_beating(news)
             except Exception:
                 logger.exception("could not write down how far a call is: %s", self.call)
-            try:
-                with self._lock:
-                    if not self._ended:
-                        self._send(self._details)
-            except Exception:  # the worker is ending
-                logger.debug("could not send a heartbeat: %s", self.call, exc_info=True)
+            self._send_details()
         self.sending = False
+
+    def _send_details(self) -> None:
+        try:
+            with self._lock:
+                if not self._ended:
+                    self._send(self._details)
+        except Exception:  # the worker is ending
+            logger.debug("could not send a heartbeat: %s", self.call, exc_info=True)
+
+    async def _encoded_beating(self, news: Callable[[], Any]) -> Sequence[Payload]:
+        """Prepare news; as long as that takes, beat with what was told before."""
+        preparing = asyncio.ensure_future(self._encoded(news))
+        try:
+            while not (await asyncio.wait([preparing], timeout=self.interval))[0]:
+                self._send_details()
+        finally:
+            preparing.cancel()
+        return preparing.result()
 
     async def _encoded(self, news: Callable[[], Any]) -> Sequence[Payload]:
         large = sum(len(payload.data) for payload in self._details) > _LARGE

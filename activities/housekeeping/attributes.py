@@ -1,8 +1,9 @@
-"""The search attributes of a run that a server knows.
+"""What a run may count on at its worker: which search attributes the server knows, and whether there is a store.
 
-A run must not set one that the server doesn't know: its workflow task would fail, and be repeated for ever. What is
-known may change while a run lasts, and yet it must do the same whenever it is replayed. So a worker writes what it
-knows into its build id, which the server keeps with each workflow task, and a run reads it from there.
+A run must not set an attribute that the server doesn't know: its workflow task would fail, and be repeated for ever.
+Nor must it send more than its worker has room for. Both may change while a run lasts, and yet it must do the same
+whenever it is replayed. So a worker writes this into its build id, which the server keeps with each workflow task, and
+a run reads it from there.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ _TYPES = {
 }
 
 _LISTS = "lists "
+_STORES = "stores"
 
 _logger = logging.getLogger(__name__)
 
@@ -40,9 +42,9 @@ async def known_attributes(client: Client) -> list[str]:
     return [name for name, kind in SEARCH_ATTRIBUTES.items() if listed.get(name) == _TYPES[kind]]
 
 
-def build_id(known: Sequence[str]) -> str:
-    """Return the build id of a worker whose server knows these attributes."""
-    return f"{_LISTS}{' '.join(known) or 'nothing'}"
+def build_id(known: Sequence[str], *, stores: bool = False) -> str:
+    """Return the build id of a worker whose server knows these attributes, and that has a store or none."""
+    return " ".join([f"{_LISTS}{' '.join(known) or 'nothing'}", *([_STORES] if stores else [])])
 
 
 def known_by(build_id: str) -> list[str]:
@@ -50,3 +52,8 @@ def known_by(build_id: str) -> list[str]:
     if not build_id.startswith(_LISTS):
         return []
     return [name for name in build_id.removeprefix(_LISTS).split() if name in SEARCH_ATTRIBUTES]
+
+
+def stored_by(build_id: str) -> bool:
+    """Return whether a worker with this build id had a store for what is large."""
+    return build_id.startswith(_LISTS) and _STORES in build_id.split()

@@ -6,6 +6,7 @@ what is remembered. A process trusts its own copy of a conversation where it sta
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections import OrderedDict
@@ -20,7 +21,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.contract.conversations import OWNER_MEMO, TOLD_MEMO, Commit, Ground, Owner, Recall, Recollection, Tell
 from activities.contract.envelope import Position
-from activities.contract.limits import PAYLOAD_LIMIT
+from activities.contract.limits import Room
 from activities.contract.names import CHOREOGRAPHY_QUEUE, CONVERSATION
 from activities.contract.text import digest_of
 from activities.errors import MemoryLost
@@ -99,6 +100,7 @@ class Durable(Nothing):
         attempt: int = 1,
         outlives: bool = False,
         queue: str = CHOREOGRAPHY_QUEUE,
+        room: Room = Room(),  # noqa: B008 (it is never changed)
     ) -> None:
         """Reach a conversation.
 
@@ -111,9 +113,11 @@ class Durable(Nothing):
             attempt: Which attempt of the call this is, from 1.
             outlives: Whether the conversation goes on when the run has ended, and other runs add to it.
             queue: The task queue of those that serve it.
+            room: How large a payload may be.
         """
         self._client = client
         self._queue = queue
+        self._room = room
         self._handle: WorkflowHandle[Any, Any] = client.get_workflow_handle(conversation)
         self._owner = owner
         self._call = call
@@ -186,7 +190,7 @@ class Durable(Nothing):
             newest=self._outlives,
         )
         counted = [{**e, "told": self._told[e["told"]].number} if "told" in e else e for e in entries]
-        await self._send(commit.model_copy(update=_as_sent(counted)))
+        await self._send(commit.model_copy(update=await asyncio.to_thread(_as_sent, counted, self._room)))
         if failed:
             return
         self._reach(commit.id)
@@ -329,11 +333,11 @@ READABLE_BYTES = 500_000
 """Up to this size a commit is sent as it is, for people to read in the UI; beyond, it is compressed."""
 
 
-def _as_sent(entries: Sequence[Entry]) -> dict[str, Any]:
-    """Return the part of a commit that holds the entries: never more than the server takes."""
+def _as_sent(entries: Sequence[Entry], room: Room) -> dict[str, Any]:
+    """Return the part of a commit that holds the entries: never more than there is room for."""
     if len(json.dumps(entries)) <= READABLE_BYTES:
         return {"entries": list(entries)}
     packed = Transcript(enumerate(entries)).pack()
-    if len(packed) > PAYLOAD_LIMIT:
+    if not room.takes(len(packed)):
         packed = Transcript(enumerate(with_short_results(entries))).pack()
     return {"packed": packed}

@@ -2,28 +2,28 @@
 
 `PAYLOAD_KEY=id2:base64…,id1:base64…` is the one setting: the first key encrypts, all of them decrypt, each known by its
 id. So a new key is put in front, and an old one stays as long as there are histories that it has encrypted. Each
-payload is encrypted by AES-GCM with a nonce of its own, and says with which key.
+payload is encrypted by AES-GCM with a nonce of its own, and says with which key. That of a large one follows from what
+it says: a run that is replayed sends it again, and it is to be stored once.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import os
 import re
-from collections.abc import Mapping, Sequence
-from typing import Self
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+from typing import NamedTuple, Self
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from google.protobuf.message import Message
 from temporalio.api.common.v1 import Payload
-from temporalio.api.failure.v1 import Failure
-from temporalio.converter import DataConverter, PayloadCodec
+from temporalio.converter import PayloadCodec
 
+from activities.contract.limits import STORED_FROM
 from activities.errors import KeyMissing, SettingInvalid
-from activities.payloads.codecs import codecs_of
-from activities.values.converter import message_of
 
 PAYLOAD_KEY = "PAYLOAD_KEY"
 ENCRYPTED = b"binary/encrypted"
@@ -32,10 +32,37 @@ _KEY_BYTES = 32
 _NONCE_BYTES = 12
 
 
+_LARGE = 100_000
+"""Bytes from which on a payload is encrypted in a thread, so that the event loop goes on."""
+
+
+class Key(NamedTuple):
+    """A key.
+
+    Attributes:
+        cipher: What encrypts and decrypts.
+        nonces: From what the nonces of large payloads are made.
+    """
+
+    cipher: AESGCM
+    nonces: bytes
+
+    @classmethod
+    def of(cls, secret: bytes) -> Self:
+        """Make one from its bytes."""
+        return cls(AESGCM(secret), blake2b(b"nonces of large payloads", key=secret, digest_size=_KEY_BYTES).digest())
+
+    def nonce(self, text: bytes) -> bytes:
+        """Return a nonce that no other text has."""
+        if len(text) < STORED_FROM:
+            return os.urandom(_NONCE_BYTES)
+        return blake2b(text, key=self.nonces, digest_size=_NONCE_BYTES).digest()
+
+
 class EncryptionCodec(PayloadCodec):
     """Encrypts with the first of its keys, and decrypts with the one that is named; without keys nothing is changed."""
 
-    def __init__(self, keys: Mapping[str, AESGCM]) -> None:
+    def __init__(self, keys: Mapping[str, Key]) -> None:
         """Make a codec.
 
         Args:
@@ -59,7 +86,9 @@ class EncryptionCodec(PayloadCodec):
 
     async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
         """Encrypt."""
-        return [self._encrypted(payload) for payload in payloads] if self._keys else list(payloads)
+        if not self._keys:
+            return list(payloads)
+        return [await _in_thread_if_large(self._encrypted, payload) for payload in payloads]
 
     async def decode(self, payloads: Sequence[Payload]) -> list[Payload]:
         """Decrypt what is encrypted.
@@ -67,14 +96,18 @@ class EncryptionCodec(PayloadCodec):
         Raises:
             KeyMissing: There is no such key here, or another one of its name.
         """
-        return [self._decrypted(p) if p.metadata.get("encoding") == ENCRYPTED else p for p in payloads]
+        return [
+            await _in_thread_if_large(self._decrypted, p) if p.metadata.get("encoding") == ENCRYPTED else p
+            for p in payloads
+        ]
 
     def _encrypted(self, payload: Payload) -> Payload:
         if payload.metadata.get("encoding") == ENCRYPTED:
             return payload
         id, key = next(iter(self._keys.items()))
-        nonce = os.urandom(_NONCE_BYTES)
-        data = nonce + key.encrypt(nonce, payload.SerializeToString(), id.encode())
+        text = payload.SerializeToString(deterministic=True)
+        nonce = key.nonce(text)
+        data = nonce + key.cipher.encrypt(nonce, text, id.encode())
         return Payload(metadata={"encoding": ENCRYPTED, _ID: id.encode()}, data=data)
 
     def _decrypted(self, payload: Payload) -> Payload:
@@ -87,7 +120,7 @@ class EncryptionCodec(PayloadCodec):
             )
         nonce, data = payload.data[:_NONCE_BYTES], payload.data[_NONCE_BYTES:]
         try:
-            return Payload.FromString(self._keys[id].decrypt(nonce, data, id.encode()))
+            return Payload.FromString(self._keys[id].cipher.decrypt(nonce, data, id.encode()))
         except (InvalidTag, ValueError):
             raise KeyMissing(
                 f"A payload can't be decrypted with the key '{id}' of this process's {PAYLOAD_KEY}: another key had "
@@ -100,8 +133,8 @@ def new_key() -> str:
     return f"key-{os.urandom(3).hex()}:{base64.b64encode(os.urandom(_KEY_BYTES)).decode()}"
 
 
-def _keys_in(setting: str) -> dict[str, AESGCM]:
-    keys: dict[str, AESGCM] = {}
+def _keys_in(setting: str) -> dict[str, Key]:
+    keys: dict[str, Key] = {}
     for number, one in enumerate(filter(None, map(str.strip, setting.split(","))), 1):
         id, colon, written = one.partition(":")
         if not colon or not re.fullmatch(r"[\w.-]{1,60}", id):
@@ -114,7 +147,7 @@ def _keys_in(setting: str) -> dict[str, AESGCM]:
             raise _unreadable(number, "it is not base 64") from None
         if len(key) != _KEY_BYTES:
             raise _unreadable(number, f"it has {len(key)} bytes instead of {_KEY_BYTES}")
-        keys[id] = AESGCM(key)
+        keys[id] = Key.of(key)
     return keys
 
 
@@ -125,27 +158,5 @@ def _unreadable(number: int, why: str) -> SettingInvalid:
     )
 
 
-async def decrypt_in(message: Message, converter: DataConverter) -> None:
-    """Decrypt all payloads inside a message of the server's, for people to read, and give failures their words back.
-
-    Raises:
-        KeyMissing: One is encrypted with a key that this process does not have.
-    """
-    for codec in codecs_of(converter):
-        if isinstance(codec, EncryptionCodec):
-            await _decrypt_in(message, codec)
-
-
-async def _decrypt_in(message: Message, codec: EncryptionCodec) -> None:
-    if isinstance(message, Payload):
-        message.CopyFrom((await codec.decode([message]))[0])
-        return
-    for field, value in message.ListFields():
-        if field.message_type is None:
-            continue
-        inside = [value] if isinstance(value, Message) else value.values() if hasattr(value, "values") else value
-        for one in inside:
-            if isinstance(one, Message):
-                await _decrypt_in(one, codec)
-    if isinstance(message, Failure):
-        message.message = message_of(message)
+async def _in_thread_if_large(work: Callable[[Payload], Payload], payload: Payload) -> Payload:
+    return await asyncio.to_thread(work, payload) if len(payload.data) > _LARGE else work(payload)

@@ -10,10 +10,10 @@ from pydantic_core import from_json, to_json
 
 from activities.contract.envelope import PausedCall, Position
 from activities.contract.identity import CallId
-from activities.contract.limits import PAYLOAD_LIMIT
 from activities.contract.names import conversation_id
 from activities.declarations.method import Method
 from activities.values.canonical import in_order
+from workflows.engine.room import room
 from workflows.errors import TooLarge
 
 
@@ -76,12 +76,10 @@ class Request(NamedTuple):
             ArgumentInvalid: One would not arrive as it is.
         """
         text = arguments_text(method, arguments)
-        if len(text) + _ENVELOPE > PAYLOAD_LIMIT:
+        if not room().takes(len(text) + _ENVELOPE):
             largest = max(arguments, key=lambda name: len(repr(arguments[name])), default="")
-            raise TooLarge(
-                f"its arguments are {len(text):,} bytes, of which '{largest}' has the most; {PAYLOAD_LIMIT:,} is the "
-                "most that the server takes. Put it into a file of the workspace and pass the path."
-            )
+            what = f"its arguments are {len(text):,} bytes, of which '{largest}' has the most"
+            raise TooLarge(room().refusal(what, "Put it into a file of the workspace and pass the path."))
         return cls(step, label, text[1:-1])
 
     def id(self, method: str, instance: str) -> CallId:

@@ -13,7 +13,6 @@ from pydantic.fields import FieldInfo
 from temporalio.api.common.v1 import Payload
 from temporalio.common import RawValue
 
-from activities.contract.limits import PAYLOAD_LIMIT
 from activities.contract.text import explain
 from activities.errors import ResultInvalid
 from activities.values.declared import refusal
@@ -21,6 +20,7 @@ from activities.values.schema import plain_default
 from activities.values.values import NotKept, Outside, Values, enveloped
 from workflows.engine.continuation import Continuation
 from workflows.engine.options import RunOptions
+from workflows.engine.room import room
 from workflows.errors import ChoreographyInvalid, InputInvalid, TooLarge
 
 R = TypeVar("R")
@@ -99,11 +99,9 @@ class Interface(Generic[R]):
             ResultInvalid: It is not of the declared type, or would not arrive as it is.
         """
         data = self._written(value).encode()
-        if len(data) > PAYLOAD_LIMIT:
-            raise TooLarge(
-                f"the result is {len(data):,} bytes; {PAYLOAD_LIMIT:,} is the most that the server takes. "
-                "Write it into the workspace and return its path."
-            )
+        if not room().takes(len(data)):
+            instead = "Write it into the workspace and return its path."
+            raise TooLarge(room().refusal(f"the result is {len(data):,} bytes", instead))
         return _json(data)
 
     def _written(self, value: R) -> str:
@@ -120,6 +118,7 @@ class Interface(Generic[R]):
 
         Raises:
             InputInvalid: They are not what the function takes, or would not arrive as they are.
+            TooLarge: One would not be taken.
         """
         try:
             bound = inspect.Signature(list(self._inputs.values())).bind(*continuation.args, **continuation.kwargs)
@@ -133,7 +132,11 @@ class Interface(Generic[R]):
     def _write_one(self, name: str, value: Any) -> str:
         values = self._values[name]
         try:
-            return values.write(values.check(value))
+            text = values.write(values.check(value))
+            if not room().takes(len(text)):
+                what = f"continue_with: '{name}' is {len(text):,} bytes"
+                raise TooLarge(room().refusal(what, "Write it into the workspace and pass its path."))
+            return text
         except ValidationError as error:
             problem = f"'{name}' does not fit: {explain(error, skip=('value',))}"
         except NotKept as error:

@@ -21,7 +21,15 @@ from activities.housekeeping.pages import PagesCodec
 from workflows.serving.loading import Loading
 from workflows.serving.running import Running
 from workflows.serving.sdk import end_before_it_begins
-from workflows.serving.workers import Settings, client_of_workers, converter_for, isolation_of, replayed, workers
+from workflows.serving.workers import (
+    Settings,
+    client_of_workers,
+    converter_for,
+    isolation_of,
+    replayed,
+    store_in_words,
+    workers,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -134,6 +142,8 @@ class _Beside:
     async def _start(self, client: Client) -> Running:
         await asyncio.to_thread(Loading(needed=self._settings.asks_models).wait)
         logger.info("%s", await asyncio.to_thread(isolation_of, self._settings))
+        if where := await store_in_words(client):
+            logger.info("%s", where)
         return await Running(workers(client, self._settings, await known_attributes(client))).__aenter__()
 
 

@@ -130,6 +130,20 @@ def error_at_import(error: RuntimeError) -> BaseException | None:
     return error.__cause__
 
 
+def give_tasks_time(worker: Worker, seconds: float) -> None:
+    """Have a worker take a workflow task for one that hangs only after a time; by itself it does so after two seconds.
+
+    Relies on the attribute that it reads for each task, which is None where it is debugged.
+
+    Args:
+        worker: A worker that serves workflows.
+        seconds: The time.
+    """
+    serving: Any = worker._workflow_worker
+    if serving._deadlock_timeout_seconds is not None:
+        serving._deadlock_timeout_seconds = seconds
+
+
 def innermost_message(error: RuntimeError) -> str:
     """Return what the core tells at the innermost place of its nested errors, as where nothing answers."""
     told: list[str] = re.findall(r'(?:message|error): "([^"]+)"', str(error))

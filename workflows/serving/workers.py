@@ -20,6 +20,7 @@ from temporalio.service import RPCError
 from temporalio.worker import PollerBehaviorAutoscaling, Replayer, ReplayerConfig, Worker
 
 from activities.calls.activity import Activity, activity_for
+from activities.contract.limits import STORED_FROM, STORED_LIMIT
 from activities.contract.names import CHOREOGRAPHY_QUEUE, method_name, of_team
 from activities.declarations.agent import Agent, methods_of
 from activities.declarations.method import Method
@@ -29,9 +30,12 @@ from activities.housekeeping.attributes import build_id
 from activities.housekeeping.cleanup import Cleanup
 from activities.housekeeping.pages import PagesCodec, keep_page
 from activities.housekeeping.queues import breathe
+from activities.housekeeping.stored import StoreCleanup
 from activities.payloads.codecs import Codecs, codecs_of
 from activities.payloads.encryption import EncryptionCodec
+from activities.payloads.files import Files
 from activities.payloads.hiding import HidingCodec
+from activities.payloads.store import days_from_environment, storage_from_environment, store_of, stores
 from activities.values.converter import FailureSealed, data_converter
 from activities.workspace.isolation import allow_unsandboxed, isolation_in_words
 from workflows.engine.shard import Shard
@@ -45,7 +49,7 @@ from workflows.serving.discovery import Offer, discover, own_modules
 from workflows.serving.outside import FAILS_A_WORKFLOW, Guarded
 from workflows.serving.queue_watch import QueueWatch
 from workflows.serving.sandbox import sandbox
-from workflows.serving.sdk import error_at_import, innermost_message
+from workflows.serving.sdk import error_at_import, give_tasks_time, innermost_message
 from workflows.serving.unknown import say_unknown_types_once
 
 DEFAULT_CONCURRENCY = 100
@@ -54,6 +58,9 @@ _POLLERS = PollerBehaviorAutoscaling(minimum=8, maximum=32, initial=8)
 """Polls of a queue at a time. A server asks for more when calls have waited for 200 ms, which is too late for a burst:
 with one poll its calls came back one by one, each with a workflow task of its own. Eight idle ones cost nearly nothing.
 """
+
+_LARGE_TASK_S = 15.0
+"""Seconds that a workflow task may take where there is a store: to read and to write what is large takes a second."""
 
 _OWN_WORKFLOWS = (Conversation, JournalPages, Shard)
 
@@ -187,10 +194,11 @@ def client_of_workers(client: Client) -> Client:
 def converter_for(given: DataConverter, pages: PagesCodec) -> DataConverter:
     """Return what converts as choreographies need it, with the codec and the storage of what a client has.
 
-    What is sent holds no secrets of the process, and is encrypted where the environment has a `PAYLOAD_KEY`.
+    What is sent holds no secrets of the process, and is encrypted where the environment has a `PAYLOAD_KEY`; what is
+    large then goes where the client's own storage puts it, or else to the environment's `PAYLOAD_STORE`.
 
     Raises:
-        SettingsInvalid: It has a converter of its own, or the key can't be used.
+        SettingsInvalid: It has a converter of its own, or the key or the store can't be used.
     """
     for one, known in (
         (given.payload_converter_class, (DefaultPayloadConverter, PydanticPayloadConverter)),
@@ -204,14 +212,32 @@ def converter_for(given: DataConverter, pages: PagesCodec) -> DataConverter:
     others = [codec for codec in codecs_of(given) if not isinstance(codec, (HidingCodec, PagesCodec, EncryptionCodec))]
     try:
         encryption = EncryptionCodec.from_environment()
+        storage = given.external_storage or storage_from_environment()
     except SettingInvalid as error:
         raise SettingsInvalid(str(error)) from None
     return dataclasses.replace(
         data_converter,
         payload_codec=Codecs(HidingCodec(), pages, *others, encryption),
         failure_converter_class=FailureSealed if encryption.encrypts else data_converter.failure_converter_class,
-        external_storage=given.external_storage,
+        external_storage=storage,
     )
+
+
+async def store_in_words(client: Client) -> str:
+    """Say in one line where payloads go that are large; nothing where there is no store of the environment's.
+
+    Raises:
+        SettingsInvalid: The store can't be used.
+    """
+    store = store_of(client.data_converter.external_storage)
+    if store is None:
+        return ""
+    try:
+        days_from_environment()
+        await store.check()
+    except SettingInvalid as error:
+        raise SettingsInvalid(str(error)) from None
+    return f"Payload store: {store.place}, for what has {STORED_FROM:,} to {STORED_LIMIT:,} bytes."
 
 
 def isolation_of(settings: Settings) -> str:
@@ -285,22 +311,23 @@ def _choreography_worker(client: Client, settings: Settings, known: Sequence[str
     called = _called(settings.choreographies).items()
     others = {of_team(settings.team, name): methods for name, methods in called if name not in settings.queues}
     queues = QueueWatch(client, queue, others)
+    store = store_of(client.data_converter.external_storage)
+    beside = {"cleanup": cleanup.running, "queues": queues.running}
+    if store is not None and isinstance(store.place, Files):
+        beside["store"] = StoreCleanup(client, store.place.remove_unused, days_from_environment()).running
     try:
-        return Worker(
+        made = Worker(
             client,
             task_queue=queue,
             workflows=[*(made.workflow for made in settings.choreographies), *_OWN_WORKFLOWS],
             activities=[breathe, keep_page(client)],
-            build_id=build_id(known),
+            build_id=build_id(known, stores=stores(client.data_converter.external_storage)),
             no_remote_activities=True,
             workflow_runner=sandbox(settings.choreographies, cleanup.a_run_ends),
             unsandboxed_workflow_runner=Batching(),
             interceptors=[Guarded(), queues, DetailsWhenAsked()],
             workflow_failure_exception_types=FAILS_A_WORKFLOW,
-            plugins=[
-                SimplePlugin("choreography.cleanup", run_context=cleanup.running),
-                SimplePlugin("choreography.queues", run_context=queues.running),
-            ],
+            plugins=[SimplePlugin(f"choreography.{name}", run_context=run) for name, run in beside.items()],
             # The tasks of a worker that was killed wait for this long before another one gets them.
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=2),
             graceful_shutdown_timeout=timedelta(seconds=settings.grace),
@@ -310,6 +337,9 @@ def _choreography_worker(client: Client, settings: Settings, known: Sequence[str
             raise
         # Its module did at import what no choreography may.
         raise SettingsInvalid(f"{error}: {tell(raised)}") from error
+    if stores(client.data_converter.external_storage):
+        give_tasks_time(made, _LARGE_TASK_S)
+    return made
 
 
 def _discover(modules: Sequence[str]) -> Offer:

@@ -14,7 +14,8 @@ from temporalio.exceptions import ActivityError, ApplicationError
 
 from activities.errors import KeyMissing, SettingInvalid
 from activities.housekeeping.pages import PagesCodec
-from activities.payloads.encryption import EncryptionCodec, decrypt_in, new_key
+from activities.payloads.encryption import EncryptionCodec, new_key
+from activities.payloads.reading import make_readable
 from activities.values.converter import data_converter, message_of
 from workflows.serving.workers import SettingsInvalid, client_of_workers, converter_for
 
@@ -116,7 +117,7 @@ async def test_the_words_of_a_failure_and_of_its_causes_are_encrypted(monkeypatc
     assert b"plain" not in failure.SerializeToString()
     shown = HistoryEvent()
     shown.activity_task_failed_event_attributes.failure.CopyFrom(failure)
-    await decrypt_in(shown, made)
+    await make_readable(shown, made)
     assert shown.activity_task_failed_event_attributes.failure.message == "plain-text"
     read = await made.decode_failure(failure)
     assert isinstance(read, ApplicationError)

@@ -14,7 +14,7 @@ from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import WorkflowFailureError, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError, CancelledError
 
-import activities.calls.activity
+import activities.contract.limits
 import workflows.engine.lifetime
 import workflows.program.sharding
 from tests.conftest import Ledger, Runs
@@ -427,7 +427,7 @@ async def test_a_run_that_is_cancelled_while_a_call_waits_for_approval_ends(
 async def test_a_call_that_has_said_too_much_to_be_put_aside_fails_and_says_so(
     runs: Runs, provider: Provider, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(activities.calls.activity, "PAYLOAD_LIMIT", 50_000)
+    monkeypatch.setattr(activities.contract.limits, "PAYLOAD_LIMIT", 50_000)
     provider.enqueue(printing(ledger, "".join(random.Random(1).choices(string.ascii_letters, k=100_000))))
     run = await runs.start(produce_twice, "Roses")
     assert "can't be put aside until print_out is approved: what was said and its arguments" in await message_of(run)
