@@ -23,7 +23,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help test demo chaos overload properties examples bench audit lint format types lock clean .venv
+.PHONY: help test demo chaos overload properties examples bench soak audit lint format types lock clean .venv
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z.]+:.*## / { printf "make %-11s%s\n", $$1, $$2 }' Makefile
@@ -68,6 +68,9 @@ properties: $(VENV) ## Run random programs, disturbed and edited meanwhile: EXAM
 bench: $(VENV) ## Measure what the harness costs and how far it goes: ONLY=overhead,pools SCALE=0.1 CHECK=1
 	@$(RUN) bench $(if $(ONLY),--only $(ONLY)) $(if $(SCALE),--scale $(SCALE)) $(if $(WORKERS),--workers $(WORKERS)) \
 	    $(if $(CHECK),--check)
+
+soak: $(VENV) ## Run all kinds of runs while things are killed and the provider fails: MINUTES=20 SEED=1
+	@$(RUN) bench.soak --minutes $(or $(MINUTES),20) $(if $(SEED),--seed $(SEED))
 
 lint: $(VENV) ## Check format and style, and that no room imports another against the direction
 	@$(RUN) ruff format --check .
