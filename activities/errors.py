@@ -81,15 +81,23 @@ class ModelUnavailable(AgentError):
         retry_after: Seconds that the provider asks to wait, where it says so.
         outage: Whether nobody would be answered now, so that all who want to ask it have to wait.
         limited: Whether that is since too much was asked of it.
+        stalled: Whether it had begun to answer, so that others may be answered all the same.
     """
 
     def __init__(
-        self, message: str, *, retry_after: float | None = None, outage: bool = False, limited: bool = False
+        self,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        outage: bool = False,
+        limited: bool = False,
+        stalled: bool = False,
     ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
         self.outage = outage
         self.limited = limited
+        self.stalled = stalled
 
 
 class PatienceExhausted(AgentError):

@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Protocol, Self, TypeAlias
+from typing import Any, Literal, Protocol, Self, TypeAlias
 
-from testing import messages
+from testing import messages, streams
 from testing.prompt_cache import CacheUse, PromptCache
 
 JSON: TypeAlias = dict[str, Any]
@@ -151,6 +151,30 @@ class Slow:
             self.then.send(to)
 
 
+@dataclass(frozen=True)
+class Streamed:
+    """An answer that comes piece by piece, if it was asked for so, and may break off.
+
+    Attributes:
+        then: The answer.
+        seconds: How long each piece takes.
+        pieces: How many come before it breaks off.
+        breaks: How it does.
+        pings: Seconds between two signs of life, where it falls silent.
+    """
+
+    then: Text | Tools
+    seconds: float = 0.0
+    pieces: int | None = None
+    breaks: Literal["silence", "cut", "end", "error", "junk"] = "silence"
+    pings: float | None = None
+
+    def send(self, to: Exchange) -> None:
+        """Write itself."""
+        to.pace = self
+        self.then.send(to)
+
+
 class Loopback:
     """Serve chat completions on a free port of this machine for as long as the context lasts.
 
@@ -227,6 +251,7 @@ class Exchange(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True  # headers and body are written apart, and the second would wait for an answer
     server: _Server
     asked: Request
+    pace: Streamed | None = None
 
     @property
     def stopping(self) -> bool:
@@ -252,7 +277,7 @@ class Exchange(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Reply to a request for a completion."""
-        provider = self.server.provider
+        provider, self.pace = self.server.provider, None
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         headers = {name.lower(): value for name, value in self.headers.items()}
         if self.path == _MESSAGES:
@@ -278,8 +303,14 @@ class Exchange(BaseHTTPRequestHandler):
             Fault(400, str(error)).send(self)
             return
         made = [_tool_call(call) for call in calls]
+        in_pieces = bool(asked.body.get("stream"))
         if asked.sent is None:
-            self.send(200, _completion(reply, made, asked.model, use))
+            whole = _completion(reply, made, asked.model, use)
+            if in_pieces:
+                counted = bool((asked.body.get("stream_options") or {}).get("include_usage"))
+                self.stream(streams.of_completion(whole, counted=counted))
+            else:
+                self.send(200, whole)
             return
         usage = {
             "input_tokens": use.fresh,
@@ -287,7 +318,11 @@ class Exchange(BaseHTTPRequestHandler):
             "cache_read_input_tokens": use.read,
             "output_tokens": reply.completion_tokens,
         }
-        self.send(200, messages.answer(reply.content, made, reply.finish_reason, asked.model, usage))
+        message = messages.answer(reply.content, made, reply.finish_reason, asked.model, usage)
+        if in_pieces:
+            self.stream(streams.of_message(message))
+        else:
+            self.send(200, message)
 
     def send(self, status: int, body: JSON | str, headers: Mapping[str, str] | None = None) -> None:
         """Write a whole response."""
@@ -299,6 +334,41 @@ class Exchange(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(data)
+
+    def stream(self, events: Sequence[str]) -> None:
+        """Write an answer in pieces, as its pace says."""
+        pace = self.pace or _AT_ONCE
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream; charset=utf-8")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        comes = list(events) if pace.pieces is None else list(events[: pace.pieces])
+        if not pace.seconds:
+            comes = ["".join(comes)] if comes else []
+        for piece in comes:
+            if pace.seconds and self.ends_within(pace.seconds):
+                return
+            self._write_chunk(piece)
+        if pace.pieces is not None:
+            self._break_off(pace)
+        if not self.close_connection:
+            self.wfile.write(b"0\r\n\r\n")
+
+    def _break_off(self, pace: Streamed) -> None:
+        if pace.breaks == "junk":
+            self._write_chunk('data: {"choices": [{"del\n\n')
+        elif pace.breaks == "error":
+            failure = {"type": "overloaded_error", "message": "Overloaded on demand.", "code": 529}
+            self._write_chunk(streams.event({"type": "error", "error": failure}, "error"))
+        elif pace.breaks == "cut":
+            self.close_connection = True
+        elif pace.breaks == "silence":
+            while not self.ends_within(pace.pings or _FOR_EVER_S) and pace.pings:
+                self._write_chunk(": still here\n\n")
+
+    def _write_chunk(self, text: str) -> None:
+        data = text.encode()
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
 
     def ends_within(self, seconds: float) -> bool:
         """Wait, and tell whether the connection ended meanwhile."""
@@ -323,6 +393,8 @@ _KINDS = {
     429: "requests",
 }
 _ids = itertools.count(1)
+_AT_ONCE = Streamed(Text(""))
+_FOR_EVER_S = 600.0
 _MESSAGES = "/v1/messages"
 
 

@@ -28,7 +28,8 @@ def as_completion_request(body: Mapping[str, Any]) -> JSON:
     system = _text(body.get("system") or "")
     opening = [{"role": "system", "content": system}] if system else []
     said = [message for given in body["messages"] for message in _messages(given)]
-    return {"model": body.get("model"), "messages": [*opening, *said], **({"tools": tools} if tools else {})}
+    others = {key: value for key, value in (("tools", tools), ("stream", body.get("stream"))) if value}
+    return {"model": body.get("model"), "messages": [*opening, *said], **others}
 
 
 def answer(content: str | None, calls: Sequence[JSON], reason: str, model: str, usage: JSON) -> JSON:

@@ -20,12 +20,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from testing.loopback import JSON, Exchange, Fault, Loopback, Reply, Request, Slow, Text, ToolCall, Tools
+from testing.loopback import JSON, Exchange, Fault, Loopback, Reply, Request, Slow, Streamed, Text, ToolCall, Tools
 from testing.prompt_cache import PromptCache
 
-__all__ = ["JSON", "Fault", "Reply", "Request", "Slow", "Text", "ToolCall", "Tools"]  # and what follows
+__all__ = ["JSON", "Fault", "Reply", "Request", "Slow", "Streamed", "Text", "ToolCall", "Tools"]  # and what follows
 
-Feature: TypeAlias = Literal["json_schema", "json_object", "response_format", "tools", "tool_choice"]
+Feature: TypeAlias = Literal[
+    "json_schema", "json_object", "response_format", "tools", "tool_choice", "stream", "stream_options"
+]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from activities.border.context import current_call
 from activities.border.washing import name_of, washed, words_of
 from activities.contract.envelope import Approval
 from activities.contract.text import clip, explain
-from activities.declarations.agent import system_prompt_of
+from activities.declarations.agent import silence_of, system_prompt_of
 from activities.declarations.state import differs, saved_state
 from activities.declarations.template import render
 from activities.errors import AnswerInvalid, ContextTooLong, TurnLimit
@@ -32,6 +32,7 @@ from activities.memory.port import leave_to_be_read
 from activities.memory.transcript import Entry, Message, Transcript
 from activities.models import model
 from activities.models.caching import WATCH, Beginning
+from activities.models.hearing import counting
 from activities.values.schema import ANSWER_TOOL
 
 
@@ -130,7 +131,8 @@ class TurnLoop(Work):
         self._here.may_ask()
         await self._hear()
         await self._compact()
-        reply, attempts = await self._ask()
+        with counting(self._here.use):
+            reply, attempts = await self._ask()
         message = reply.message
         if _calls_of(message):
             message = _with_call_ids(message, {call["id"] for call in self._calls_so_far()}, turns)
@@ -158,6 +160,7 @@ class TurnLoop(Work):
             tokens=self.agent.context_window or await model.context_window(self.model),
             summariser=self.agent.compaction_model or self.model,
             parameters=self._parameters(),
+            silence=self._silence(),
         )
         notes, usage = await compact(
             self._transcript(), self.history.next, self._opening(), self.toolbox.schemas, window, force=force
@@ -213,7 +216,11 @@ class TurnLoop(Work):
             parameters=parameters,
             goes_on=bool(tools) or self.method.options.memory is not False,
             cached=self.agent.prompt_caching,
+            silence=self._silence(),
         )
+
+    def _silence(self) -> float:
+        return silence_of(type(self.agent), self.method)
 
     def _parameters(self) -> dict[str, Any]:
         settings = {

@@ -15,6 +15,7 @@ from typing import Any
 from activities.contract.usage import Usage
 from activities.memory.transcript import Entry, Message, Transcript, shorten, shortened, summary
 from activities.models import model, patience
+from activities.models.hearing import SILENCE_S
 from activities.values.schema import Schema
 
 SOFT = 0.6
@@ -45,12 +46,14 @@ class Window:
         tokens: Its context window.
         summariser: The model that writes summaries.
         parameters: Parameters of its requests.
+        silence: Seconds in which nothing may come of a summary that has begun.
     """
 
     model: str
     tokens: int
     summariser: str
     parameters: dict[str, Any]
+    silence: float = SILENCE_S
 
 
 async def compact(
@@ -136,6 +139,7 @@ async def _summarise(transcript: Transcript, current: int, tail: int, window: Wi
                 {"role": "user", "content": shortened(told, int(window.tokens * HARD))},
             ],
             parameters=window.parameters,
+            silence=window.silence,
         )
     )
     return summary(tail, keep, str(answer.message.get("content") or "")), answer.usage

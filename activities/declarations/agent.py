@@ -53,6 +53,8 @@ class Agent:
         request_timeout: Seconds that one model request may take.
         patience: Seconds that a call of a run waits, in all, for models that are not to be had (outages, rate
             limits). They count neither as attempts nor towards the method's `timeout`.
+        silence: Seconds in which nothing may come of an answer that has begun; then it is asked for again. 0 or None
+            asks for answers at once, where a stalled one is noticed after `request_timeout`.
         context_window: The model's context window in tokens; litellm's table knows it for many models.
         compaction_model: Who summarises a conversation that has become too long; the model itself otherwise.
         parameters: Any other parameters of litellm's `acompletion`.
@@ -69,6 +71,7 @@ class Agent:
     max_reasks: int = 3
     request_timeout: float = 600.0
     patience: float = 3600.0
+    silence: float | None = 60.0
     context_window: int | None = None
     compaction_model: str | None = None
     parameters: Mapping[str, Any] = {}
@@ -211,6 +214,11 @@ def methods_of(agent: type) -> dict[str, Method[..., Any]]:
 def patience_of(agent: type[Agent], method: Method[..., Any]) -> float:
     """Return the seconds that a call waits, in all, for models that are not to be had."""
     return agent.patience if method.options.patience is None else method.options.patience
+
+
+def silence_of(agent: type[Agent], method: Method[..., Any]) -> float:
+    """Return the seconds in which nothing may come of an answer that has begun; 0 where it comes at once."""
+    return (agent.silence if method.options.silence is None else method.options.silence) or 0.0
 
 
 def tools_of(agent: type) -> dict[str, Method[..., Any]]:

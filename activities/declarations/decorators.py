@@ -29,6 +29,7 @@ def prompt(
     memory: bool = ...,
     patience: float | None = ...,
     per_minute: float | None = ...,
+    silence: float | None = ...,
     remind: float | None = ...,
     deadline: float | None = ...,
     default: Any = ...,
@@ -47,6 +48,7 @@ def prompt(
     memory: bool = True,
     patience: float | None = None,
     per_minute: float | None = None,
+    silence: float | None = None,
     remind: float | None = None,
     deadline: float | None = None,
     default: Any = inspect.Parameter.empty,
@@ -71,13 +73,14 @@ def prompt(
         patience: Seconds that the call waits for models that are not to be had; the class's otherwise.
         per_minute: How many calls begin in a minute, of all runs and on all workers together. Those that its own code
             or another method's makes are part of the call that makes them, and are not counted.
+        silence: Seconds in which nothing may come of an answer that has begun; the class's otherwise.
         remind: Seconds after which a person is reminded, and again each time they have passed.
         deadline: Seconds that a person has to answer; then the call fails, unless there is a default.
         default: The answer that is taken at the deadline.
     """
     required = (require,) if isinstance(require, str) else tuple(require)
     asked = MethodOptions(timeout, retries, model, required, turns, reasks, strategy, memory)
-    asked = replace(asked, patience=patience, per_minute=per_minute)
+    asked = replace(asked, patience=patience, silence=silence, per_minute=per_minute)
     return _declare(function, "prompt", replace(asked, remind=remind, deadline=deadline, default=default))
 
 

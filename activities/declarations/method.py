@@ -58,6 +58,7 @@ class MethodOptions:
     default: Any = inspect.Parameter.empty
     patience: float | None = None
     per_minute: float | None = None
+    silence: float | None = None
 
     @property
     def has_default(self) -> bool:

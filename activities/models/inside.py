@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from activities.contract.text import clip
-from activities.models.wire import SHORT_ERROR, guarded
+from activities.models.bounds import SHORT_ERROR
+from activities.models.wire import guarded
 
 NEEDED_AT_FIRST_USE = (
     "litellm.litellm_core_utils.default_encoding",

@@ -15,7 +15,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from activities.border.washing import said, washed_json, washed_tree
@@ -30,6 +30,7 @@ from activities.models import inside
 from activities.models.asking import apart
 from activities.models.caching import marked, wants_marks
 from activities.models.completion import is_object, regular_message, sensible_cost, sensible_tokens
+from activities.models.hearing import SILENCE_S, Hearing, count
 from activities.models.model_errors import AGAIN, Shape, sort_error
 from activities.models.wire import bounded
 from activities.values.schema import Schema
@@ -70,6 +71,7 @@ class ModelRequest:
         goes_on: Whether another request will begin with all of this, so that it is worth keeping at the provider's.
         cached: Whether the provider is told what to keep.
         waits: Whether to wait for the model where it is not to be had.
+        silence: Seconds without a sign of life after which an answer is given up that has begun; 0 asks for it at once.
     """
 
     model: str
@@ -80,6 +82,7 @@ class ModelRequest:
     goes_on: bool = False
     cached: bool = True
     waits: bool = True
+    silence: float = SILENCE_S
 
     @property
     def shapes(self) -> list[Shape]:
@@ -90,11 +93,19 @@ class ModelRequest:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model said, as a message of the conversation, and what it used."""
+    """What the model said.
+
+    Attributes:
+        message: As a message of the conversation.
+        finish_reason: Why it ended, by OpenAI's word.
+        usage: What it used.
+        first_token_s: Seconds from the question to the first piece of the answer; None where it came at once.
+    """
 
     message: Message
     finish_reason: str
     usage: Usage
+    first_token_s: float | None = None
 
 
 async def complete(request: ModelRequest) -> Answer:
@@ -106,10 +117,15 @@ async def complete(request: ModelRequest) -> Answer:
         ContextTooLong: The conversation does not fit.
     """
     litellm = await _loaded()
-    return await apart(_complete(litellm, request))
+    hearing = Hearing(request.silence)
+    try:
+        return await apart(_complete(litellm, request, hearing))
+    finally:
+        if hearing.broke_off:
+            count(_used_in_vain(litellm, request, hearing))
 
 
-async def _complete(litellm: Any, request: ModelRequest) -> Answer:
+async def _complete(litellm: Any, request: ModelRequest, hearing: Hearing) -> Answer:
     parameters = dict(request.parameters)
     try:
         if request.model.startswith(f"{SCRIPTED}/"):
@@ -126,11 +142,11 @@ async def _complete(litellm: Any, request: ModelRequest) -> Answer:
             parameters["extra_headers"] = {**headers, **(parameters.get("extra_headers") or {})}
         seconds = request.parameters.get("timeout")
         limit = seconds if isinstance(seconds, (int, float)) else DEFAULT_TIMEOUT
-        with bounded(limit, wants_key=of_openai), inside.told_to_nobody(litellm):
+        with bounded(request.model, hearing, limit, wants_key=of_openai), inside.told_to_nobody(litellm):
             response = await litellm.acompletion(
                 model=request.model, messages=messages, max_retries=0, num_retries=0, **parameters
             )
-        return _read(litellm, request, response)
+        return replace(_read(litellm, request, response), first_token_s=hearing.first_s)
     except AgentError:
         raise
     except Exception as error:
@@ -342,6 +358,20 @@ def _usage(litellm: Any, request: ModelRequest, message: Message, response: Any)
         cache_write_tokens=written,
         cost_usd=cost,
         estimated=int(estimated),
+    )
+
+
+def _used_in_vain(litellm: Any, request: ModelRequest, hearing: Hearing) -> Usage:
+    """Estimate what an answer has used that has broken off."""
+    prompt = _tokens_in([*request.messages, *request.tools])
+    completion = hearing.characters // BYTES_OF_A_TOKEN + 1
+    return Usage(
+        models=[request.model],
+        model_calls=1,
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        cost_usd=_price(litellm, request.model, prompt, completion),
+        estimated=1,
     )
 
 

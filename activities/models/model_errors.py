@@ -20,7 +20,7 @@ from activities.errors import (
     ScriptExhausted,
     SettingInvalid,
 )
-from activities.models.wire import NoKey, TooMuch, Unreadable
+from activities.models.bounds import NoKey, Stalled, TooMuch, Unreadable
 
 
 def sort_error(litellm: Any, model: str, error: Exception, uses: Collection[Shape] = ()) -> AgentError:
@@ -35,6 +35,7 @@ def sort_error(litellm: Any, model: str, error: Exception, uses: Collection[Shap
     return (
         _raised_by_us(error)
         or _too_much(model, error)
+        or _stalled(model, error)
         or _unreadable(model, error)
         or _shape_refusal(litellm, model, error, uses)
         or _refusal(litellm, model, error)
@@ -79,6 +80,14 @@ def _too_much(model: str, error: Exception) -> ModelRefused | None:
     return ModelRefused(
         f"{model}'s answer is not read: {cause}. Set max_tokens, or a greater MAX_RESPONSE_BYTES for the worker."
     )
+
+
+def _stalled(model: str, error: Exception) -> ModelUnavailable | None:
+    cause = next((cause for cause in _chain(error) if isinstance(cause, Stalled)), None)
+    if cause is None:
+        return None
+    advice = "Raise silence, on the agent's class or in @prompt(silence=…), if it needs longer."
+    return ModelUnavailable(f"{model} did not end its answer: {cause}. {AGAIN} {advice}", outage=True, stalled=True)
 
 
 def _unreadable(model: str, error: Exception) -> ModelUnavailable | None:

@@ -256,7 +256,8 @@ class Gate:
                 self._next_try = max(self._next_try, now + error.retry_after)
             return True
         self._inside -= 1
-        if self._since is None and self._answers > ticket.answers and not error.limited:
+        others_are_answered = error.stalled or self._answers > ticket.answers
+        if self._since is None and others_are_answered and not error.limited:
             return False
         if self._since is None:
             self._period += 1

@@ -9,31 +9,31 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import zlib
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from activities.contract.text import clip
 from activities.errors import SettingInvalid
+from activities.models.bounds import (
+    LARGEST_ERROR,
+    LARGEST_RESPONSE,
+    MOST_BRACKETS,
+    SHORT_ERROR,
+    NoKey,
+    TooMuch,
+    Unreadable,
+    too_much,
+)
 from activities.models.completion import failure_in, regular
+from activities.models.hearing import Hearing
+from activities.models.streaming import Asking, is_stream, stalled
+from activities.models.unpacking import Unpacking
 
 if TYPE_CHECKING:
     import httpx
-
-LARGEST_RESPONSE = 2_000_000
-"""Bytes of a response, unpacked, that are read unless MAX_RESPONSE_BYTES says otherwise. The server records no more."""
-
-LARGEST_ERROR = 64_000
-"""Bytes of an error's body that are read; the rest is left."""
-
-SHORT_ERROR = 8_000
-"""Bytes of an error's body that litellm gets to see."""
-
-MOST_BRACKETS = 200_000
-"""Brackets and braces in a response that is read: to make as many lists and objects holds up every thread."""
 
 _COMPLETIONS = "/chat/completions"
 _FORMS = {
@@ -44,23 +44,11 @@ _FORMS = {
 }
 """Ends of the addresses at which answers are given, and of what an answer has something."""
 
-_ENCODINGS = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
-
-
-class TooMuch(Exception):
-    """A provider sent a longer response than is read."""
-
-
-class Unreadable(Exception):
-    """A provider sent an answer that is none."""
-
-
-class NoKey(Exception):
-    """A request would have gone out without a key to a provider that wants one."""
-
 
 @dataclass
 class _Bounds:
+    model: str
+    hearing: Hearing
     size: int
     seconds: float
     wants_key: bool
@@ -77,10 +65,12 @@ _bounds: ContextVar[_Bounds | None] = ContextVar("bounds of a request", default=
 
 
 @contextmanager
-def bounded(seconds: float, *, wants_key: bool = False) -> Iterator[None]:
+def bounded(model: str, hearing: Hearing, seconds: float, *, wants_key: bool = False) -> Iterator[None]:
     """Guard the requests that litellm makes inside.
 
     Args:
+        model: Who is asked, by litellm's name.
+        hearing: What is heard of the answer.
         seconds: What they and the responses may take together.
         wants_key: Whether none of them is to be sent without a key.
 
@@ -90,7 +80,7 @@ def bounded(seconds: float, *, wants_key: bool = False) -> Iterator[None]:
     given = os.environ.get("MAX_RESPONSE_BYTES", str(LARGEST_RESPONSE))
     if not given.isdecimal() or not int(given):
         raise SettingInvalid(f"MAX_RESPONSE_BYTES is '{given}'; write a number of bytes, such as {LARGEST_RESPONSE}.")
-    token = _bounds.set(_Bounds(int(given), seconds, wants_key))
+    token = _bounds.set(_Bounds(model, hearing, int(given), seconds, wants_key))
     try:
         yield
     finally:
@@ -109,77 +99,75 @@ def guarded(send: Callable[[Any, httpx.Request], Awaitable[httpx.Response]]) -> 
         if bounds.wants_key and "authorization" not in request.headers:
             raise NoKey("none is set")
         request.headers["Accept-Encoding"] = "gzip, deflate"
+        asking = Asking(request, bounds.model, bounds.hearing)
         try:
-            async with asyncio.timeout_at(bounds.until()):
-                response = await send(transport, request)
-                try:
-                    body = await _body_of(response, bounds.size if response.is_success else LARGEST_ERROR)
-                finally:
-                    await response.aclose()
+            async with asyncio.timeout_at(bounds.until()) as time:
+                response, status, body = await _asked(lambda asked: send(transport, asked), asking, bounds, time)
         except TimeoutError:
+            if bounds.hearing.broke_off and asyncio.get_running_loop().time() < bounds.until():
+                raise stalled(bounds.hearing) from None
             raise httpx.ReadTimeout("Request timed out.", request=request) from None
         except (httpx.ConnectError, httpx.RemoteProtocolError) as error:
             # litellm would send it once more, though it may have arrived.
             raise httpx.NetworkError(str(error), request=request) from error
-        return _as_read(request, response, body)
+        return _as_read(request, response, status, body)
 
     return handle_async_request
+
+
+async def _asked(
+    send: Callable[[httpx.Request], Awaitable[httpx.Response]], asking: Asking, bounds: _Bounds, time: asyncio.Timeout
+) -> tuple[httpx.Response, int, bytes]:
+    """Send a request, in the best way that is taken; return the response, its status and its body."""
+    while True:
+        response = await send(asking.request())
+        try:
+            if asking.in_pieces and is_stream(response):
+                status, body = await asking.answer(response, bounds.size, time)
+            else:
+                status = response.status_code
+                body = await _body_of(response, bounds.size if response.is_success else LARGEST_ERROR)
+                status, body = asking.answer_in(body, bounds.size) or (status, body)
+        finally:
+            await response.aclose()
+        if not asking.was_refused(response.status_code, body):
+            return response, status, body
 
 
 async def _body_of(response: httpx.Response, limit: int) -> bytes:
     """Read a body and unpack it, both up to a limit; past it, an error's is cut and any other refused."""
     announced = response.headers.get("content-length", "")
     if response.is_success and announced.isdecimal() and int(announced) > limit:
-        raise _too_much(limit)
+        raise too_much(limit)
     body = bytearray()
     async for chunk in response.aiter_raw():
         body += chunk
         if len(body) > limit:
             break
-    unpacked: bytes = bytes(body)
-    for name in reversed([name.strip().lower() for name in response.headers.get("content-encoding", "").split(",")]):
-        if name not in ("", "identity"):
-            unpacked = _unpacked(name, unpacked, limit)
+    unpacked = Unpacking(response.headers.get("content-encoding", "")).whole(bytes(body), limit)
     if len(unpacked) > limit and response.is_success:
-        raise _too_much(limit)
+        raise too_much(limit)
     if unpacked.count(b"[") + unpacked.count(b"{") > MOST_BRACKETS:
         raise TooMuch(f"it has more than {MOST_BRACKETS:,} brackets and braces")
     return unpacked[:limit]
 
 
-def _too_much(limit: int) -> TooMuch:
-    return TooMuch(f"it sends more than {limit:,} bytes")
-
-
-def _unpacked(encoding: str, data: bytes, limit: int) -> bytes:
-    import httpx
-
-    if encoding not in _ENCODINGS:
-        raise httpx.DecodingError(f"the response is in the encoding '{encoding[:40]}', which was not asked for")
-    try:
-        return zlib.decompressobj(_ENCODINGS[encoding]).decompress(data, limit + 1)
-    except zlib.error as error:
-        if encoding == "deflate":  # some servers leave its header out
-            with suppress(zlib.error):
-                return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, limit + 1)
-        raise httpx.DecodingError(f"the response can't be unpacked: {error}") from None
-
-
-def _as_read(request: httpx.Request, response: httpx.Response, body: bytes) -> httpx.Response:
+def _as_read(request: httpx.Request, response: httpx.Response, status: int, body: bytes) -> httpx.Response:
     """Return the response as it is handed on: a completion in its regular form, a failure as one."""
     import httpx
 
-    status, headers = response.status_code, response.headers.copy()
+    headers = response.headers.copy()
     for name in ("content-encoding", "content-length", "transfer-encoding"):
         headers.pop(name, None)
-    answer = _answer_in(request, body) if response.is_success else None
+    is_success = status < 300
+    answer = _answer_in(request, body) if is_success else None
     if answer is not None and request.url.path.endswith(_COMPLETIONS):
         if failure := failure_in(answer):
             status, message = failure
             body = json.dumps({"error": {"message": message[:LARGEST_ERROR], "code": status}}).encode()
         elif (made := regular(answer)) != answer:
             body = json.dumps(made).encode()
-    if not response.is_success and len(body) > SHORT_ERROR:
+    if not is_success and len(body) > SHORT_ERROR:
         body = _short_error(body)
     return httpx.Response(status, headers=headers, content=body, request=request, extensions=response.extensions)
 

@@ -14,7 +14,7 @@ from activities.errors import ModelUnavailable
 from activities.models import model, patience
 from activities.models.patience import Gate
 from tests.conftest import Runs
-from tests.provider import Cut, Fault, Garbage, Provider, Reply, Request, Slow, Text, ToolCall, Tools
+from tests.provider import Cut, Fault, Garbage, Provider, Reply, Request, Slow, Streamed, Text, ToolCall, Tools
 from workflows import choreography, scatter
 
 DOWN_S = 3.0
@@ -66,6 +66,17 @@ class Hasty(Asker):
 @choreography(asker=40)
 async def tell_all(number: int, asker: Asker) -> list[str]:
     return await scatter(range(number), asker, lambda a, n: a.tell(f"number {n}."))
+
+
+class Listener(Asker):
+    """You notice silence."""
+
+    silence = 0.5
+
+
+@choreography
+async def tell_patiently(listener: Listener) -> str:
+    return await listener.tell("ducks")
 
 
 @choreography
@@ -242,16 +253,18 @@ async def test_a_notice_that_makes_no_sense_changes_nothing(
         (Slow(2, Text("late")), {"timeout": 0.5}, True),
         (Text("nobody asks for it"), {"api_base": "http://127.0.0.1:1/v1"}, True),
         (Text("nobody asks for it"), {"api_base": "http://nowhere.invalid/v1"}, True),
+        (Streamed(Text("It rained."), pieces=2), {}, True),
         (Garbage(), {}, False),
         (Cut(), {}, False),
     ],
-    ids=["503", "429", "late", "refused", "no such host", "garbage", "cut"],
+    ids=["503", "429", "late", "refused", "no such host", "silence", "garbage", "cut"],
 )
 async def test_what_nobody_would_be_answered_for_is_an_outage(
     provider: Provider, reply: Reply, parameters: dict[str, Any], outage: bool
 ) -> None:
     provider.enqueue(reply)
-    question = model.ModelRequest("openai/any", [{"role": "user", "content": "?"}], parameters=parameters)
+    messages = [{"role": "user", "content": "?"}]
+    question = model.ModelRequest("openai/any", messages, parameters=parameters, silence=0.3)
     with pytest.raises(ModelUnavailable) as caught:
         await model.complete(question)
     assert caught.value.outage is outage
@@ -281,6 +294,29 @@ def test_a_failure_from_before_the_gate_was_closed_makes_nobody_wait_longer() ->
     for ticket in tickets:
         assert gate.failed(ticket, OUTAGE)
     assert gate.seconds_to_next_try() <= patience.FIRST_DELAY_S
+
+
+def test_an_answer_that_stalls_closes_no_gate_and_opens_none() -> None:
+    stalled = ModelUnavailable("m fell silent.", outage=True, stalled=True)
+    gate = Gate("m", None)
+    assert not gate.failed(gate.enter(), stalled)
+    assert gate.admits()
+
+    gate = closed_gate()
+    gate._next_try = 0
+    assert gate.failed(gate.enter(), stalled)
+    assert not gate.admits()
+
+
+async def test_a_call_whose_answer_stalls_asks_again_by_itself(runs: Runs, provider: Provider) -> None:
+    provider.enqueue(Streamed(Text("It rained."), pieces=2), Text("quack"))
+
+    async with runs.serving(__name__):
+        run = await runs.start(tell_patiently)
+        assert await run.result() == "quack"
+        usage = (await run.query("progress"))["usage"]
+
+    assert (usage["model_calls"], usage["estimated"]) == (2, 1)
 
 
 def test_one_answer_opens_the_gate_for_all_after_an_outage() -> None:
