@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from temporalio.runtime import Runtime
     from temporalio.worker import Worker
 
+    from activities.measures.otel import Traces
     from workflows.serving.loading import Loading
     from workflows.serving.workers import Settings
 
@@ -87,6 +88,13 @@ def parser() -> argparse.ArgumentParser:
         help="serve metrics there in Prometheus' form, /metrics: Temporal's own and those of calls, models, tokens and "
         "costs (default: METRICS, or none)",
     )
+    made.add_argument(
+        "--traces",
+        default="",
+        metavar="URL",
+        help="send a trace of each run to this collector, http://localhost:4318, by OTLP (default: "
+        "OTEL_EXPORTER_OTLP_ENDPOINT, or none); all workers of a run should",
+    )
     made.add_argument("--json-logs", action="store_true", help="write logs as JSON, one object a line")
     made.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"])
     dev = made.add_argument_group("with dev")
@@ -108,6 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from activities.border.logs import set_up_logs
     from activities.contract.names import SEARCH_ATTRIBUTES
     from activities.errors import AgentError
+    from activities.measures.otel import Traces, traces_wanted
     from activities.measures.temporal import runtime_with_metrics
     from console.dev_server import DevServer, DevServerError
     from workflows.errors import ChoreographyError
@@ -126,24 +135,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
             allow_unsandboxed=options.allow_unsandboxed,
         )
         runtime = runtime_with_metrics(options.metrics) if options.metrics else None
+        traces = Traces(options.traces) if traces_wanted(options.traces) else None
         loading = Loading(needed=settings.asks_models)
         if options.metrics:
             print(f"Metrics:             http://{options.metrics}/metrics", flush=True)
         if options.mode != "dev":
-            return asyncio.run(serve(settings, loading, runtime=runtime))
+            return asyncio.run(serve(settings, loading, runtime=runtime, traces=traces))
         with DevServer.start(
             db_file=options.db, port=options.port, ui_port=options.ui_port, search_attributes=SEARCH_ATTRIBUTES
         ) as server:
             print(f"Temporal dev server: {server.address}, data in {server.db_file}")
             print(f"Temporal Web UI:     {server.ui_url}", flush=True)
-            return asyncio.run(serve(settings, loading, server.address, runtime))
+            return asyncio.run(serve(settings, loading, server.address, runtime, traces))
     except (ChoreographyError, AgentError, DevServerError) as error:
         print(f"worker.py: {error}", file=sys.stderr)
         return 2
 
 
 async def serve(
-    settings: Settings, loading: Loading, address: str | None = None, runtime: Runtime | None = None
+    settings: Settings,
+    loading: Loading,
+    address: str | None = None,
+    runtime: Runtime | None = None,
+    traces: Traces | None = None,
 ) -> int:
     """Connect, serve what the settings name, and drain when told to stop."""
     from activities.housekeeping.attributes import known_attributes
@@ -151,14 +165,18 @@ async def serve(
 
     client = await connect(address, runtime)
     await asyncio.to_thread(loading.wait)
-    serving = workers(client, settings, await known_attributes(client))
+    serving = workers(client, settings, await known_attributes(client), traces)
     if where := await store_in_words(client):
         print(where, flush=True)
     if settings.queues:
         print(await asyncio.to_thread(isolation_of, settings), flush=True)
     stop = asyncio.Event()
     _drain_when_told(stop, asyncio.get_running_loop())
-    return await run_until(stop, client, serving)
+    try:
+        return await run_until(stop, client, serving)
+    finally:
+        if traces is not None:
+            await asyncio.to_thread(traces.close)
 
 
 async def run_until(stop: asyncio.Event, client: Client, serving: Sequence[Worker]) -> int:

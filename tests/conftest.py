@@ -21,6 +21,7 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.service import RPCError
 
 from activities.contract.names import CHOREOGRAPHY_QUEUE
+from activities.contract.spans import Tell
 from activities.housekeeping.attributes import known_attributes
 from activities.models import model
 from activities.values.converter import data_converter
@@ -115,6 +116,7 @@ class Runs:
         concurrency: tuple[str, ...] = (),
         grace: float = 0.0,
         team: str = "",
+        traces: Tell | None = None,
     ) -> AsyncIterator[None]:
         """Serve modules, or a part of them, as `python worker.py --bare` does, for as long as the block lasts."""
         settings = Settings.read(
@@ -122,7 +124,7 @@ class Runs:
         )
         # A client takes only one worker for a queue; a test may want two.
         client = await open_client(target_host=self.client.service_client.config.target_host)
-        made = workers(client, settings, await known_attributes(client))
+        made = workers(client, settings, await known_attributes(client), traces)
         running = [asyncio.create_task(worker.run()) for worker in made]
         try:
             yield

@@ -17,6 +17,7 @@ from activities.answering import fallbacks
 from activities.answering.compaction import Window, compact
 from activities.answering.record import inside_tool, working
 from activities.answering.toolbox import Toolbox
+from activities.answering.traced import tool_part, tool_result
 from activities.answering.work import Work
 from activities.border.context import current_call
 from activities.border.washing import name_of, washed, words_of
@@ -28,6 +29,7 @@ from activities.declarations.template import render
 from activities.errors import AnswerInvalid, ContextTooLong, TurnLimit
 from activities.measures import catalogue as metrics
 from activities.measures.measures import count
+from activities.measures.spans import part
 from activities.memory.port import leave_to_be_read
 from activities.memory.transcript import Entry, Message, Transcript
 from activities.models import model
@@ -69,7 +71,10 @@ class TurnLoop(Work):
         async with working(self.checkpoint, self.record) as self._here:
             already_committed = await self._take_up()
             while True:
-                outcome = await self._digest(self._undigested() or await self._next_turn())
+                begun = self._undigested()
+                number = self._turns() + (begun is None)
+                with part("turn", "turn", number, choreography__turn=number):
+                    outcome = await self._digest(begun or await self._next_turn())
                 if outcome is not None:
                     break
         if not already_committed:
@@ -268,10 +273,11 @@ class TurnLoop(Work):
         if approval is not None and not approval.approve:
             self._answer_call(call, f"A person has refused this call: {approval.reason or 'no reason was given'}")
             return
-        with inside_tool(call["id"]):
+        name = call["function"]["name"]
+        with inside_tool(call["id"]), tool_part(self.toolbox, call):
             result, done = await self.toolbox.use(call, self._turns(), number)
+            tool_result(result, done=done)
         if done:
-            name = call["function"]["name"]
             self.checkpoint.tools_done = list(dict.fromkeys([*self.checkpoint.tools_done, name]))
         self._here.keep_state(self.agent)
         self._answer_call(call, result)

@@ -20,6 +20,7 @@ from activities.answering.approval import OnTheRun, ask_at_terminal
 from activities.answering.checkpoint import Checkpoint
 from activities.answering.plain import PlainWork
 from activities.answering.record import Record, current_record
+from activities.answering.traced import prompt_part
 from activities.answering.work import Work
 from activities.border.context import current_call
 from activities.border.washing import name_of, words_of
@@ -65,7 +66,10 @@ async def answer_in_process(agent: Agent, method: Method[..., Any], arguments: d
 async def _answer_inside(outer: Record, agent: Agent, method: Method[..., Any], arguments: dict[str, Any]) -> Any:
     whom = f"{vars(agent).get('name')} {vars(agent).get('model')}"
     asked = render(method.docstring, arguments)
-    with outer.inside(method_name(type(agent).__name__, method.name), asked, whom) as checkpoint:
+    with (
+        outer.inside(method_name(type(agent).__name__, method.name), asked, whom) as checkpoint,
+        prompt_part(type(agent).__name__, method.name),
+    ):
         return await TurnLoop(agent, method, arguments, checkpoint, Nothing(), outer.write).run()
 
 

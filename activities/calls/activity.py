@@ -53,6 +53,7 @@ from activities.errors import (
 )
 from activities.measures import catalogue as metrics
 from activities.measures.measures import count, measuring, measuring_also, observe
+from activities.measures.spans import call_is_over
 from activities.measures.temporal import meter_of
 from activities.memory.durable import Durable
 from activities.memory.port import Memory, Nothing
@@ -95,7 +96,7 @@ def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
                 if is_closed_by(error, task):
                     raise
                 if says_stop(error):
-                    _count(recorder, "stopped")
+                    _ended(recorder, "stopped")
                     raise _cancellation(recorder.checkpoint) or error from None
                 recorder.checkpoint.failures += 1
                 recorder.record()
@@ -127,7 +128,7 @@ async def _answer(name: str, work: Work, recorder: _Recorder, asked: int) -> Raw
     except CallPaused as pause:
         logger.info("paused until this is approved: %s", pause)
         paused = _paused(name, pause, recorder.checkpoint, recorder.room.bytes - asked)
-        _count(recorder, "paused")
+        _ended(recorder, "paused")
         return paused
     took = round(time.monotonic() - recorder.began, 3)
     answer = CallReply(
@@ -139,18 +140,20 @@ async def _answer(name: str, work: Work, recorder: _Recorder, asked: int) -> Raw
     )
     reply = await _encode(name, work.method, answer, recorder.room)
     logger.log(level, "done: %s", _in_short(recorder.checkpoint))
-    _count(recorder, "done")
+    _ended(recorder, "done")
     return reply
 
 
-def _count(recorder: _Recorder, outcome: str) -> None:
+def _ended(recorder: _Recorder, outcome: str) -> None:
+    if outcome in ("paused", "failed") or _is_cancelled():
+        call_is_over(well=outcome == "paused")
     count(metrics.CALLS, outcome=outcome)
     observe(metrics.CALL_SECONDS, time.monotonic() - recorder.began)
 
 
 def _count_failure(recorder: _Recorder, failure: ApplicationError) -> None:
     retried = not failure.non_retryable
-    _count(recorder, "tried_again" if retried else "failed")
+    _ended(recorder, "tried_again" if retried else "failed")
     count(metrics.CALL_ERRORS, error=failure.type or "Error", retried="yes" if retried else "no")
 
 
@@ -345,13 +348,17 @@ def _sensible(delay: Any) -> timedelta | None:
 
 def _cancellation(checkpoint: Checkpoint) -> ApplicationError | None:
     """Return by what a cancelled call tells what it has used, if it has; a worker that stops cancels no call."""
-    details = activity.cancellation_details()
-    if not checkpoint.usage.model_calls or details is None or not details.cancel_requested:
+    if not checkpoint.usage.model_calls or not _is_cancelled():
         return None
     used = checkpoint.usage.model_dump(mode="json")
     return ApplicationError(
         "cancelled", used, type=CALL_CANCELLED, non_retryable=True, category=ApplicationErrorCategory.BENIGN
     )
+
+
+def _is_cancelled() -> bool:
+    details = activity.cancellation_details()
+    return details is not None and details.cancel_requested
 
 
 def _in_short(checkpoint: Checkpoint) -> str:

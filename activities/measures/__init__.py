@@ -1,4 +1,4 @@
-"""What a worker does, counted: what is measured, the port that everything measures through, and its adapter.
+"""What a worker does, for whoever watches many: metrics and spans, the ports that they go through, and their adapters.
 
-May import `border` and what is below it. Begin with `measures.count`, `catalogue`.
+May import `border` and what is below it. Begin with `measures.count`, `catalogue`, `spans.part`.
 """

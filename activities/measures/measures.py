@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol
 
+from activities.measures import spans
 from activities.measures.catalogue import FIRST_TOKEN_SECONDS, Metric
 
 
@@ -73,6 +74,7 @@ def observe(metric: Metric, value: float, **labels: str) -> None:
 def observe_first_token(seconds: float) -> None:
     """Tell how long the first token took of the answer that a model is giving here."""
     observe(FIRST_TOKEN_SECONDS, seconds)
+    spans.note(**{"gen_ai.response.time_to_first_chunk": seconds})
 
 
 def _of(metric: Metric, labels: Mapping[str, str]) -> dict[str, str]:

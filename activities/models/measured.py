@@ -7,7 +7,8 @@ import time
 from activities.errors import AgentError, ContextTooLong, ModelRefused, ModelUnavailable
 from activities.measures import catalogue as metrics
 from activities.measures.measures import count, measuring_also, observe
-from activities.models import model
+from activities.measures.spans import is_traced, note
+from activities.models import model, traced
 
 
 async def complete(request: model.ModelRequest) -> model.Answer:
@@ -16,13 +17,16 @@ async def complete(request: model.ModelRequest) -> model.Answer:
     Raises:
         ModelUnavailable, ModelRefused, ContextTooLong: See there.
     """
+    provider = await traced.provider_of(request.model) if is_traced() else ""
     began = time.monotonic()
-    with measuring_also(model=request.model):
+    with measuring_also(model=request.model), traced.asking(request, provider):
         try:
             answer = await model.complete(request)
         except AgentError as error:
             count(metrics.MODEL_ERRORS, error=class_of(error))
+            note(**{"error.type": class_of(error)})
             raise
+        traced.answered(answer)
         observe(metrics.MODEL_SECONDS, time.monotonic() - began)
         _count_usage(answer)
     return answer

@@ -18,6 +18,7 @@ from activities.contract.usage import Usage
 from workflows.engine.concurrency import ConcurrencyLimit
 from workflows.engine.model_waits import ModelWaits
 from workflows.engine.sdk import STOPPED, workflow_task
+from workflows.engine.traces import Traces
 from workflows.memory.positions import Positions
 from workflows.shown.board import Board, CloseStatus
 from workflows.tree.current import inside
@@ -63,6 +64,7 @@ class Calls:
         gate: Gate,
         models: ModelWaits,
         positions: Positions,
+        traces: Traces,
         priority: int | None = None,
         busy: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
     ) -> None:
@@ -73,6 +75,7 @@ class Calls:
             gate: What admits them.
             models: Which models they wait for.
             positions: Where the instances stand that make them.
+            traces: Who tells of them.
             priority: From 1 to 5; None for that of the workflow.
             busy: What each is in, so that the workflow does not end while it is under way.
         """
@@ -81,6 +84,7 @@ class Calls:
         self._board = board
         self._gate = gate
         self._models = models
+        self._traces = traces
         self._priority = priority
         self._busy = busy
         self._limits: defaultdict[str, ConcurrencyLimit] = defaultdict(lambda: ConcurrencyLimit(CALLS_IN_FLIGHT))
@@ -105,6 +109,7 @@ class Calls:
             # In its place already: else a pause would come too late for those that wait for one.
             await self._gate.admit(scope.method)
             scope.send(workflow.now())
+            self._traces.call_begins(scope)
             self.queued[queue] += 1
             call = InFlight()
             try:
@@ -132,6 +137,7 @@ class Calls:
         if done:
             self._limits[queue].observe(call.receipt.waited_s, call.receipt.took_s, now.timestamp())
         self.queued[queue] -= 1
+        self._traces.call_ends(scope, call.outcome, call.receipt)
         self._models.call_ends(scope.path, answered=done)
         self._board.call_ends(scope.role, call.outcome, call.receipt.usage)
         self._gate.settle(scope.method, call.receipt.usage, well=done)

@@ -24,6 +24,7 @@ from activities.contract.conversations import Owner
 from activities.contract.envelope import Position
 from activities.contract.names import KEEP_PAGE_ACTIVITY
 from activities.contract.pages import PAGES_ENCODING, PagesKept
+from workflows.engine.traces import TraceBegun
 from workflows.errors import InputInvalid, JournalFull, PagesUnreadable
 from workflows.people.people import PeopleState
 from workflows.shown.progress import Account
@@ -86,6 +87,8 @@ class CarryOver(BaseModel):
     """The questions to people, and the calls that wait for them."""
     steering: SteeringState = SteeringState()
     """What people decided about the run, and what is left of its budget."""
+    trace: TraceBegun | None = None
+    """Where in which trace it is."""
     pages: PagesKept
     """Where the older pages of the journal are."""
     forked: bool = False

@@ -75,6 +75,16 @@ class Journal:
         """Whether something was told that is on no page yet, and nothing is left to be told."""
         return bool(self._written) and not self._present and self._past_is_told
 
+    @property
+    def time(self) -> float:
+        """How far the program is in its time, as seconds since 1970."""
+        return self._began + self.now
+
+    @property
+    def is_past(self) -> bool:
+        """Whether the program is only being told what happened to it in earlier runs."""
+        return not self._past_is_told
+
     async def step(self, step: Step, work: Callable[[], Awaitable[Outcome]]) -> Outcome:
         """Return the outcome that the step had before, or do its work.
 

@@ -31,6 +31,7 @@ from workflows.engine.parts import Parts
 from workflows.engine.pool import Pool
 from workflows.engine.sdk import STOPPED
 from workflows.engine.timers import keep_timers
+from workflows.engine.traces import Traces
 from workflows.engine.unawaited import Unawaited
 from workflows.errors import ForkRefused, ProgramChanged
 from workflows.memory.positions import Positions
@@ -65,6 +66,7 @@ class Run:
         parts: The shards that work for it.
         calls: Those that are in the queues.
         journal: What has happened to its program.
+        traces: Who tells of its parts, where somebody wants to know.
         unawaited: What its program has begun and not awaited.
         lifetime: Whether it is time to continue as new.
         display: What it tells of itself.
@@ -92,10 +94,17 @@ class Run:
         self.parts = Parts(self.board, self.steering)
         self.lifetime = Lifetime(lambda: self.people.can_be_carried)
         self.models = ModelWaits(lambda step: is_under_way(self.main, step))
-        self.calls = Calls(
-            self.board, self.steering, self.models, Positions(carried.positions), options.priority, self.lifetime.busy
-        )
         self.journal = Journal(carried.began, resumed.older + resumed.newer)
+        self.main.tally.watch = self.traces = Traces(self.journal, carried.trace)
+        self.calls = Calls(
+            self.board,
+            self.steering,
+            self.models,
+            Positions(carried.positions),
+            self.traces,
+            options.priority,
+            self.lifetime.busy,
+        )
         self.unawaited = Unawaited()
         self.display = Display(
             self.main,
@@ -196,6 +205,7 @@ class Run:
             stood=positions,
             accounts=self.board.accounts,
             steering=self.steering.state,
+            trace=self.traces.begun,
             pages=PagesKept(workflow_id=self._carried.pages.workflow_id),
         )
         workflow.continue_as_new(args=inputs_to_resume(carried, b"", inputs))
@@ -208,9 +218,11 @@ class Run:
             yield
         except STOPPED as error:
             self.board.ended = "cancelled" if is_cancelled_exception(error) else "failed"
+            self.traces.run_ends(self.board.ended)
             self._listing.tell()
             raise
         self.board.ended = "done"
+        self.traces.run_ends(self.board.ended)
         self._listing.tell()
 
     @workflow.query(description="What a fork of the run begins with: all that had happened when it began a step.")
@@ -235,6 +247,7 @@ class Run:
             "pages": pages,
             "people": self.people.state(),
             "steering": self.steering.state,
+            "trace": self.traces.begun,
             "forked": False,
         }
         carried = self._carried.model_copy(update=changed)

@@ -75,6 +75,18 @@ def raise_if_evicted() -> None:
     workflow.random()
 
 
+def may_tell(run_id: str) -> bool:
+    """Whether what a run does now is new, and is done by it.
+
+    Relies on the SDK taking it for a replay when a worker lets go of a run, and on code of a run that the garbage
+    collector closes being in no run, or in another.
+
+    Args:
+        run_id: The run's.
+    """
+    return workflow.in_workflow() and workflow.info().run_id == run_id and not workflow.unsafe.is_replaying()
+
+
 async def until_all_wait(condition: Callable[[], bool]) -> None:
     """Wait for the first moment at which a condition holds and no task of the run can go on.
 

@@ -25,6 +25,7 @@ from workflows.engine.packing import pack, unpack
 from workflows.engine.request import Request, Service
 from workflows.engine.sending import send
 from workflows.engine.together import together
+from workflows.engine.traces import RunTime, Traces
 from workflows.memory.positions import Positions
 from workflows.shown.board import Board
 from workflows.shown.reading import is_under_way
@@ -76,7 +77,8 @@ class Shard:
         self.positions = Positions(order.positions)
         self.share = Borrower(order.step, steering, self._report_beside, messages := Messages())
         self.admission = self.share.admission
-        self.calls = Calls(self.board, self.share, self.models, self.positions)
+        self.main.tally.watch = self.traces = Traces(RunTime())
+        self.calls = Calls(self.board, self.share, self.models, self.positions, self.traces)
         self.display = Display(
             self.main, self.board, self.calls, self.models, waits=[self.models.in_words], paused=self.admission.paused
         )

@@ -16,6 +16,7 @@ from temporalio.plugin import SimplePlugin
 from temporalio.service import ServiceClient
 from temporalio.worker import ReplayerConfig, Worker
 
+from activities.contract.spans import Tell
 from activities.housekeeping.attributes import known_attributes
 from activities.housekeeping.pages import PagesCodec
 from workflows.serving.loading import Loading
@@ -59,6 +60,7 @@ class ChoreographyPlugin(SimplePlugin):
         team: str = "",
         grace: float = 30.0,
         allow_unsandboxed: bool = False,
+        traces: Tell | None = None,
     ) -> None:
         """Import modules, and find what they offer.
 
@@ -70,6 +72,7 @@ class ChoreographyPlugin(SimplePlugin):
             grace: Seconds that calls in flight may go on when the worker stops.
             allow_unsandboxed: Whether code that models write may run in this process's name where there is no sandbox
                 for it, with all its rights; by whatever runs in this process, from then on.
+            traces: Who is told of the spans of runs and calls: `activities.measures.otel.Traces("http://localhost:4318")`.
 
         Raises:
             ChoreographyError: A module can't be served, or a setting can't be used; says which and why.
@@ -84,6 +87,7 @@ class ChoreographyPlugin(SimplePlugin):
             bare=True,
             allow_unsandboxed=allow_unsandboxed,
         )
+        self._traces = traces
         self._beside: dict[ServiceClient, _Beside] = {}
 
     def configure_client(self, config: ClientConfig) -> ClientConfig:
@@ -98,7 +102,7 @@ class ChoreographyPlugin(SimplePlugin):
 
     async def run_worker(self, worker: Worker, next: Callable[[Worker], Awaitable[None]]) -> None:
         """Run the further workers beside a worker."""
-        beside = self._beside.setdefault(worker.client.service_client, _Beside(self._settings))
+        beside = self._beside.setdefault(worker.client.service_client, _Beside(self._settings, self._traces))
         try:
             running = await beside.enter(worker.client)
         except BaseException:
@@ -117,8 +121,9 @@ class ChoreographyPlugin(SimplePlugin):
 class _Beside:
     """The further workers of a client: they run while any worker of its user does."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, traces: Tell | None) -> None:
         self._settings = settings
+        self._traces = traces
         self._users = 0
         self._running: Running | None = None
         self._turn = asyncio.Lock()
@@ -144,7 +149,7 @@ class _Beside:
         logger.info("%s", await asyncio.to_thread(isolation_of, self._settings))
         if where := await store_in_words(client):
             logger.info("%s", where)
-        return await Running(workers(client, self._settings, await known_attributes(client))).__aenter__()
+        return await Running(workers(client, self._settings, await known_attributes(client), self._traces)).__aenter__()
 
 
 async def _end_with(running: Running, worker: Worker) -> None:

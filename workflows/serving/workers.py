@@ -17,11 +17,12 @@ from temporalio.envconfig import ClientConfig
 from temporalio.plugin import SimplePlugin
 from temporalio.runtime import Runtime
 from temporalio.service import RPCError
-from temporalio.worker import PollerBehaviorAutoscaling, Replayer, ReplayerConfig, Worker
+from temporalio.worker import Interceptor, PollerBehaviorAutoscaling, Replayer, ReplayerConfig, Worker
 
 from activities.calls.activity import Activity, activity_for
 from activities.contract.limits import STORED_FROM, STORED_LIMIT
 from activities.contract.names import CHOREOGRAPHY_QUEUE, method_name, of_team
+from activities.contract.spans import Tell
 from activities.declarations.agent import Agent, methods_of
 from activities.declarations.method import Method
 from activities.declarations.person import Person
@@ -50,6 +51,7 @@ from workflows.serving.outside import FAILS_A_WORKFLOW, Guarded
 from workflows.serving.queue_watch import QueueWatch
 from workflows.serving.sandbox import sandbox
 from workflows.serving.sdk import error_at_import, give_tasks_time, innermost_message
+from workflows.serving.tracing import Tracing
 from workflows.serving.unknown import say_unknown_types_once
 
 DEFAULT_CONCURRENCY = 100
@@ -247,20 +249,24 @@ def isolation_of(settings: Settings) -> str:
     return isolation_in_words()
 
 
-def workers(client: Client, settings: Settings, known: Sequence[str] = ()) -> list[Worker]:
+def workers(client: Client, settings: Settings, known: Sequence[str] = (), traces: Tell | None = None) -> list[Worker]:
     """Make the workers that serve what the settings name.
 
     Args:
         client: What `connect` gives.
         settings: What to serve.
         known: The search attributes that the server knows; runs set no others.
+        traces: Who is told of the spans of runs and calls.
 
     Raises:
         SettingsInvalid: A choreography's module can't be loaded for its runs; says where and why.
     """
-    made = [_activity_worker(client, queue, activities, settings) for queue, activities in settings.queues.items()]
+    tracing = [Tracing(traces)] if traces is not None else []
+    made = [
+        _activity_worker(client, queue, activities, settings, tracing) for queue, activities in settings.queues.items()
+    ]
     if settings.choreographies:
-        made.append(_choreography_worker(client, settings, known))
+        made.append(_choreography_worker(client, settings, known, tracing))
     return made
 
 
@@ -288,12 +294,15 @@ def replayed(choreographies: Sequence[Choreography[..., Any]]) -> ReplayerConfig
     )
 
 
-def _activity_worker(client: Client, queue: str, activities: Sequence[Activity], settings: Settings) -> Worker:
+def _activity_worker(
+    client: Client, queue: str, activities: Sequence[Activity], settings: Settings, tracing: Sequence[Interceptor]
+) -> Worker:
     per_minute = settings.per_minute.get(queue)
     return Worker(
         client,
         task_queue=of_team(settings.team, queue),
         activities=activities,
+        interceptors=tracing,
         max_concurrent_activities=settings.concurrency.get(queue, DEFAULT_CONCURRENCY),
         max_task_queue_activities_per_second=per_minute / 60 if per_minute else None,
         activity_task_poller_behavior=_POLLERS,
@@ -304,7 +313,9 @@ def _activity_worker(client: Client, queue: str, activities: Sequence[Activity],
     )
 
 
-def _choreography_worker(client: Client, settings: Settings, known: Sequence[str]) -> Worker:
+def _choreography_worker(
+    client: Client, settings: Settings, known: Sequence[str], tracing: Sequence[Interceptor]
+) -> Worker:
     say_unknown_types_once()
     cleanup = Cleanup(client)
     queue = of_team(settings.team, CHOREOGRAPHY_QUEUE)
@@ -325,7 +336,7 @@ def _choreography_worker(client: Client, settings: Settings, known: Sequence[str
             no_remote_activities=True,
             workflow_runner=sandbox(settings.choreographies, cleanup.a_run_ends),
             unsandboxed_workflow_runner=Batching(),
-            interceptors=[Guarded(), queues, DetailsWhenAsked()],
+            interceptors=[Guarded(), queues, DetailsWhenAsked(), *tracing],
             workflow_failure_exception_types=FAILS_A_WORKFLOW,
             plugins=[SimplePlugin(f"choreography.{name}", run_context=run) for name, run in beside.items()],
             # The tasks of a worker that was killed wait for this long before another one gets them.

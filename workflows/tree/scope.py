@@ -45,6 +45,16 @@ class Claim(Protocol):
         """Return the scopes that hold them, in the same order."""
 
 
+class Watch(Protocol):
+    """Whoever is told of the phases and scatters of a tree."""
+
+    def begins(self, scope: Scope) -> None:
+        """Hear that one begins."""
+
+    def ends(self, scope: Scope) -> None:
+        """Hear that one has ended."""
+
+
 @dataclass
 class Tally:
     """What is counted in a tree, and remembered of what is in it no more.
@@ -55,6 +65,7 @@ class Tally:
         scatters_ended: The last of those that have.
         failed_items: How many items of scatters failed.
         failures: The last of these, each in words.
+        watch: Whoever is told of its phases and scatters.
     """
 
     calls: Counter[str] = field(default_factory=Counter)
@@ -62,6 +73,7 @@ class Tally:
     scatters_ended: deque[ScatterScope] = field(default_factory=lambda: deque(maxlen=SCATTERS_REMEMBERED))
     failed_items: int = 0
     failures: deque[str] = field(default_factory=lambda: deque(maxlen=_FAILURES_REMEMBERED))
+    watch: Watch | None = None
 
 
 @dataclass(eq=False)
@@ -150,6 +162,18 @@ class Scope:
 class PhaseScope(Scope):
     """A part of the program that its author has named. It numbers no steps: they are the same with and without it."""
 
+    def begin(self) -> None:
+        """Put it into the tree."""
+        super().begin()
+        if self.tally.watch is not None:
+            self.tally.watch.begins(self)
+
+    def end(self) -> None:
+        """Take it out of the tree."""
+        super().end()
+        if self.tally.watch is not None:
+            self.tally.watch.ends(self)
+
     @property
     def place(self) -> Scope:
         """The scope that numbers the steps in it."""
@@ -189,11 +213,15 @@ class ScatterScope(Scope):
         """Put it into the tree, and count it."""
         super().begin()
         self.tally.scatters_begun += 1
+        if self.tally.watch is not None:
+            self.tally.watch.begins(self)
 
     def end(self) -> None:
         """Take it out of the tree, and remember it."""
         super().end()
         self.tally.scatters_ended.append(self)
+        if self.tally.watch is not None:
+            self.tally.watch.ends(self)
 
     def does(self, method: str) -> None:
         """Learn from its first call what is done to its items."""

@@ -21,6 +21,7 @@ from workflows.engine.sdk import (
     STOPPED,
     StartTimer,
     declared_handler,
+    may_tell,
     raise_if_evicted,
     signals_of,
     take_timers,
@@ -142,9 +143,10 @@ class Holds:
             try:
                 raise_if_evicted()
             except BaseException:
-                notes.append(f"{name} evicted")
+                notes.append(f"{name} evicted{', may tell' if may_tell(workflow.info().run_id) else ''}")
                 raise
-            notes.append(f"{name} cancelled")
+            notes.append(f"{name} cancelled{'' if may_tell(workflow.info().run_id) else ', may not tell'}")
+            assert not may_tell("another run's")
             raise
         except GeneratorExit:
             notes.append(f"{name} closed")
