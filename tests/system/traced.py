@@ -26,6 +26,11 @@ class Scout(Agent):
                 file.write(f"{what} {os.environ.get('WORKER')}\n")
         return f"noted {what}"
 
+    @tool(approve=True)
+    def fell(self, what: str) -> str:
+        """Cut something down."""
+        return f"{what} is down"
+
     @tool
     async def ask_another(self, what: str) -> str:
         """Ask another scout."""

@@ -19,13 +19,17 @@ from temporalio.worker import Worker
 
 from activities.contract.names import CHOREOGRAPHY_QUEUE
 from activities.contract.spans import TRACE_HEADER, Place, Span
-from testing.loopback import Fault, Text, ToolCall, Tools
+from console.dev_server import DevServer
+from testing.loopback import Fault, Slow, Text, ToolCall, Tools
 from tests.conftest import Runs
 from tests.provider import UNKNOWN_MODEL, Provider
+from tests.system.processes import eventually, temporal
 from tests.system.traced import explore, look_again, look_around
+from tests.workflows.people.test_people import questions
 from workflows.program import sharding
 
 TRACED = "tests.system.traced"
+RESET = ("workflow", "reset", "--reason", "a test")
 
 
 class Told(list[Span]):
@@ -92,6 +96,55 @@ async def test_a_call_that_fails_for_good_leaves_no_part_without_its_parent(runs
         "turn": "ModelRefused",
         "chat openai/any": "refused",
     }
+
+
+async def test_a_call_that_waits_for_a_person_is_told_before_and_after(runs: Runs, provider: Provider) -> None:
+    told = Told()
+    provider.enqueue(Tools((ToolCall("fell", {"what": "the oak"}),)), Text("done"))
+    async with runs.serving(TRACED, traces=told.append):
+        run = await runs.start(look_around, "the garden")
+        [question] = await questions(run)
+        assert told.names() == {"invoke_agent Scout": 1, "turn": 1, "chat openai/any": 1}
+        await run.execute_update("answer", {"question": question["id"], "answer": True})
+        await run.result()
+    told.check()
+    assert told.names() == {
+        "invoke_workflow look_around": 1,
+        "invoke_agent Scout": 2,
+        "turn": 3,
+        "chat openai/any": 2,
+        "execute_tool fell": 1,
+    }
+    assert not any(span.error for span in told)
+
+
+async def test_a_cancelled_run_tells_what_it_was_doing(runs: Runs, provider: Provider) -> None:
+    told = Told()
+    provider.enqueue(Slow(30, Text("too late")))
+    async with runs.serving(TRACED, traces=told.append):
+        run = await runs.start(look_around, "the garden")
+        await eventually(lambda: provider.requests)
+        await run.cancel()
+        with pytest.raises(WorkflowFailureError):
+            await run.result()
+    told.check()
+    assert told.names() == {"invoke_workflow look_around": 1, "invoke_agent Scout": 1, "turn": 1, "chat openai/any": 1}
+    assert told.one("invoke_workflow look_around").attributes["choreography.outcome"] == "cancelled"
+
+
+async def test_a_run_that_is_reset_goes_on_in_its_trace(runs: Runs, provider: Provider, server: DevServer) -> None:
+    told = Told()
+    provider.enqueue(*[Text("fine")] * 20)
+    async with runs.serving(TRACED, traces=told.append):
+        run = await runs.start(explore, [str(number) for number in range(4)])
+        await run.result()
+        before, root = list(told), told.one("invoke_workflow explore")
+        told.clear()
+        end = [event.event_id async for event in run.fetch_history_events()][-1]
+        await temporal(server.address, *RESET, "--workflow-id", run.id, "--event-id", str(end - 1))
+        await eventually(lambda: told.names()["invoke_workflow explore"])
+    assert told.one("invoke_workflow explore").place == root.place
+    assert {span.parent for span in told if span.parent is not None} <= {span.place for span in [*before, *told]}
 
 
 async def test_the_calls_of_shards_are_in_the_trace_of_their_run(
