@@ -23,7 +23,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help test demo chaos overload properties examples bench soak audit lint format types lock clean .venv
+.PHONY: help test demo large chaos overload properties examples bench soak audit lint format types lock clean .venv
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z.]+:.*## / { printf "make %-11s%s\n", $$1, $$2 }' Makefile
@@ -54,6 +54,9 @@ demo: $(VENV) ## Run the example on a dev server; MODEL=openai/gpt-4o-mini and S
 
 chaos: $(VENV) ## Kill workers, then the server, at bad moments of runs: KILLS=50 SEEDS=5, ten minutes
 	@$(RUN) tests.system.chaos --kills $(or $(KILLS),50) --seeds $(or $(SEEDS),5)
+
+large: $(VENV) ## Send what is large through runs, encrypted, while a worker is killed: MB=20
+	@LARGE_MB=$(or $(MB),20) $(RUN) pytest -n 0 --timeout 600 tests/system/test_large.py
 
 overload: $(VENV) ## Start workers on a crowded core while runs wait, and ask 300 prompts at load 15
 	@$(RUN) tests.system.overload

@@ -170,10 +170,17 @@ def test_keys_reach_those_who_ask_models_only() -> None:
 
 def test_agents_share_the_folder_in_which_they_work() -> None:
     folder = environment()["WORKSPACES"]
-    assert written("VOLUME") == [folder]
+    assert written("VOLUME") == [f"{folder} /payloads"]
     for name in WORKERS.keys() - {"choreography"}:
-        assert WORKERS[name]["volumes"] == [f"workspaces:{folder}"]
+        assert WORKERS[name]["volumes"] == ["payloads:/payloads", f"workspaces:{folder}"]
     assert "workspaces" in COMPOSE["volumes"]
+
+
+def test_all_workers_share_the_folder_for_what_is_large() -> None:
+    for worker in WORKERS.values():
+        assert "payloads:/payloads" in worker["volumes"]
+        assert {"PAYLOAD_STORE", "PAYLOAD_STORE_DAYS"} <= worker["environment"].keys()
+    assert "payloads" in COMPOSE["volumes"]
 
 
 def test_what_must_last_is_in_a_volume() -> None:

@@ -1,17 +1,22 @@
 from __future__ import annotations
 
 import json
+import random
+import string
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from activities.border.secrets import without_secrets
 from activities.memory.transcript import (
     READ_OF_INNER_BYTES,
     SHOWN_OF_OLD_RESULTS,
     Entry,
     Transcript,
+    compressed,
+    decompressed,
     error,
     inner,
     readable,
@@ -167,3 +172,11 @@ def test_no_note_of_what_was_said_inside_is_shown_to_a_model_or_carried_on() -> 
     transcript.add([{"role": "user", "content": "do"}, told(10), {"role": "assistant", "content": "done"}, error("x")])
     assert [message["content"] for message in transcript.messages()] == ["do", "done"]
     assert [entry["content"] for entry in transcript.live().entries()] == ["do", "done"]
+
+
+def test_what_is_compressed_has_no_character_that_a_shape_of_a_key_needs() -> None:
+    text = json.dumps("".join(random.Random(1).choices(string.printable, k=300_000)))
+    packed = compressed(text)
+    assert not set("A_-. ") & set(packed)
+    assert without_secrets(packed) == packed
+    assert decompressed(packed).decode() == text

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 import logging
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -37,6 +38,7 @@ from workflows.serving.sdk import (
     error_at_import,
     failure_in,
     filter_failed_tasks,
+    give_tasks_time,
     innermost_message,
     is_for_details,
     thrown_out_for,
@@ -233,6 +235,25 @@ async def test_an_unknown_type_is_logged_with_the_run_and_what_there_is(
 @pytest.mark.parametrize("failure", ["", "a bug", "Workflow class"])
 def test_another_failure_names_no_type(failure: str) -> None:
     assert unknown_type(failure) is None
+
+
+@workflow.defn(sandboxed=False)
+class Computes:
+    """Computes for a while."""
+
+    @workflow.run
+    async def run(self) -> int:
+        """Hold the workflow task for longer than the SDK allows by itself."""
+        time.sleep(2.5)
+        return workflow.info().attempt
+
+
+async def test_a_workflow_task_may_take_as_long_as_is_given(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    worker = Worker(client, task_queue="computes", workflows=[Computes])
+    give_tasks_time(worker, 30)
+    async with worker:
+        await client.execute_workflow(Computes.run, id="computes", task_queue="computes")
+    assert "deadlock" not in caplog.text
 
 
 @workflow.defn
