@@ -82,5 +82,6 @@ def _deltas(block: Mapping[str, Any]) -> Sequence[JSON]:
 
 
 def _pieces(text: str) -> list[str]:
-    """Return a text in pieces of about a word."""
-    return re.findall(r"\s*\S{1,12}|\s+$", text)
+    """Return a text in pieces of about a word, and a long one in a thousand."""
+    size = max(12, len(text) // 1_000)
+    return re.findall(rf"\s*\S{{1,{size}}}|\s+$", text)

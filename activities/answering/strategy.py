@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 
 from activities.errors import ModelRefused, SettingInvalid
 from activities.models import model, patience
+from activities.models.script_provider import SCRIPTED
 from activities.values.schema import ANSWER_TOOL, AnswerSchema, Schema
 
 logger = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ def _best_first(provider: str, has_tools: bool) -> Iterator[Strategy]:
     Beside tools, the JSON modes of providers outside OpenAI's protocol either forbid tool calls or force one (litellm
     turns a schema into a forced tool for some); there a tool for the answer is the way that works.
     """
-    if provider in _OPENAI_PROTOCOL or provider == model.SCRIPTED or not has_tools:
+    if provider in _OPENAI_PROTOCOL or provider == SCRIPTED or not has_tools:
         yield "json_schema"
         yield "json_object"
         yield "tool"

@@ -28,6 +28,7 @@ from activities.border.context import CallContext, answering
 from activities.border.user_code import contain_tasks, is_closed_by, raised_by
 from activities.border.washing import name_of, said, stack_of, words_of
 from activities.calls.heartbeats import Heartbeats
+from activities.calls.received import Received
 from activities.contract.conversations import Owner
 from activities.contract.envelope import CallReply, CallRequest, PausedCall
 from activities.contract.limits import MESSAGE_LIMIT, Room
@@ -57,6 +58,7 @@ from activities.measures.spans import call_is_over
 from activities.measures.temporal import meter_of
 from activities.memory.durable import Durable
 from activities.memory.port import Memory, Nothing
+from activities.models.hearing import Delta, listening
 from activities.models.patience import Notice, with_patience, without_waiting
 from activities.payloads.store import stores
 from activities.values.values import NotKept
@@ -91,7 +93,8 @@ def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
                 work = work_for_run(
                     agent, method, request, recorder.checkpoint, _memory(request, room), recorder.record
                 )
-                return await _answer(name, work, recorder, len(payload.payload.data))
+                with listening(recorder.hear):
+                    return await _answer(name, work, recorder, len(payload.payload.data))
             except BaseException as error:  # whatever it is: it ends the call, and not the worker
                 if is_closed_by(error, task):
                     raise
@@ -215,16 +218,33 @@ class _Recorder:
         self.checkpoint = checkpoint or Checkpoint()
         self.room = room
         self.began = time.monotonic()
-        self.heartbeats = Heartbeats(lambda: self.checkpoint.snapshot().record(room.bytes))
+        self._received = Received()
+        self._keep()
+        self.heartbeats = Heartbeats(self._told)
         self._is_first_attempt = checkpoint is None
 
     def go_on_from(self, paused: PausedCall | None) -> None:
         """Go on where the call was paused, unless an earlier attempt has gone on from there."""
         if paused is not None and self._is_first_attempt:
             self.checkpoint = Checkpoint.read(paused.checkpoint)
+            self._keep()
 
     def record(self) -> None:
-        self.heartbeats.tell(functools.partial(self.checkpoint.snapshot().record, self.room.bytes))
+        self._received.forget()
+        self._keep()
+        self.heartbeats.tell(self._told)
+
+    def hear(self, delta: Delta) -> None:
+        """Have the next heartbeat, whenever it is due, tell what has come of an answer."""
+        self._received.hear(delta)
+        self.heartbeats.mention(self._told)
+
+    def _keep(self) -> None:
+        """Take the checkpoint as it is now; it is written down once, however often it is told."""
+        self._recorded = functools.cache(functools.partial(self.checkpoint.snapshot().record, self.room.bytes))
+
+    def _told(self) -> Any:
+        return {**self._recorded(), **self._received.told()}
 
 
 def _decode(method: Method[..., Any], data: bytes) -> CallRequest[dict[str, Any]]:

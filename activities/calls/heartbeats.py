@@ -106,6 +106,14 @@ class Heartbeats:
         if not waits_already:
             self.due = time.monotonic() + RECORDED_S
 
+    def mention(self, details: Callable[[], Any]) -> None:
+        """Have the next beat, whenever it is due, tell this.
+
+        Args:
+            details: Returns it; called in another thread.
+        """
+        self._news = details
+
     async def beat(self) -> None:
         """Send one heartbeat; if its news can't be written down, send what was told before."""
         async with self._one_at_a_time:

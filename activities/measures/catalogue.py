@@ -62,7 +62,7 @@ CALL_ERRORS = Metric(
 MODEL_CALLS = Metric("choreography_model_calls", "Requests that a model has answered.", _OF_A_MODEL)
 MODEL_ERRORS = Metric(
     "choreography_model_errors",
-    "Requests that a model has not answered, by class: limited, outage, unreadable, refused, too_long, other.",
+    "Requests that a model has not answered, by class: limited, outage, stalled, unreadable, refused, too_long, other.",
     (*_OF_A_MODEL, "error"),
 )
 MODEL_SECONDS = Metric(

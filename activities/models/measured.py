@@ -6,7 +6,7 @@ import time
 
 from activities.errors import AgentError, ContextTooLong, ModelRefused, ModelUnavailable
 from activities.measures import catalogue as metrics
-from activities.measures.measures import count, measuring_also, observe
+from activities.measures.measures import count, measuring_also, observe, observe_first_token
 from activities.measures.spans import is_traced, note
 from activities.models import model, traced
 
@@ -28,6 +28,8 @@ async def complete(request: model.ModelRequest) -> model.Answer:
             raise
         traced.answered(answer)
         observe(metrics.MODEL_SECONDS, time.monotonic() - began)
+        if answer.first_token_s is not None:
+            observe_first_token(answer.first_token_s)
         _count_usage(answer)
     return answer
 
@@ -35,7 +37,9 @@ async def complete(request: model.ModelRequest) -> model.Answer:
 def class_of(error: AgentError) -> str:
     """Return why a request was not answered, in a word."""
     if isinstance(error, ModelUnavailable):
-        return "limited" if error.limited else "outage" if error.outage else "unreadable"
+        return (
+            "limited" if error.limited else "stalled" if error.stalled else "outage" if error.outage else "unreadable"
+        )
     if isinstance(error, ContextTooLong):
         return "too_long"
     return "refused" if isinstance(error, ModelRefused) else "other"

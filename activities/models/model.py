@@ -26,19 +26,17 @@ from activities.errors import (
     ModelUnavailable,
     SettingInvalid,
 )
-from activities.models import inside
+from activities.models import inside, script_provider
 from activities.models.asking import apart
 from activities.models.caching import marked, wants_marks
 from activities.models.completion import is_object, regular_message, sensible_cost, sensible_tokens
 from activities.models.hearing import SILENCE_S, Hearing, count
 from activities.models.model_errors import AGAIN, Shape, sort_error
+from activities.models.script_provider import SCRIPTED
 from activities.models.wire import bounded
 from activities.values.schema import Schema
 
 Message = dict[str, Any]
-
-SCRIPTED = "scripted"
-"""Name of the provider that answers from a file: `scripted/examples/textkit.toml`."""
 
 UNKNOWN_WINDOW = 128_000
 """Tokens in the context window of a model that litellm's table lacks; `Agent.context_window` says otherwise."""
@@ -129,7 +127,7 @@ async def _complete(litellm: Any, request: ModelRequest, hearing: Hearing) -> An
     parameters = dict(request.parameters)
     try:
         if request.model.startswith(f"{SCRIPTED}/"):
-            _price_script(request.model)
+            script_provider.price(litellm, request.model)
         messages, tools = [fit_to_send(message) for message in request.messages], list(request.tools)
         if request.cached and _wants_marks(request.model):
             messages, tools = marked(messages, tools, goes_on=request.goes_on)
@@ -232,7 +230,7 @@ def _litellm() -> Any:
     litellm.disable_hf_tokenizer_download = True  # counting tokens would look for a tokenizer on the network
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
         logging.getLogger(name).handlers.clear()  # they would write every line a second time
-    litellm.custom_provider_map = [{"provider": SCRIPTED, "custom_handler": _scripted_handler(litellm)}]
+    litellm.custom_provider_map = [{"provider": SCRIPTED, "custom_handler": script_provider.handler(litellm)}]
     litellm.utils.custom_llm_setup()  # type: ignore[no-untyped-call]
     inside.guard_litellm()
     return litellm
@@ -250,61 +248,6 @@ def _without_collections() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
-
-
-def _scripted_handler(litellm: Any) -> Any:
-    from activities.models import scripted
-
-    class Handler(litellm.CustomLLM):  # type: ignore[misc]
-        async def acompletion(self, model: str, messages: list[Message], **_: Any) -> Any:
-            reply = _script(model).reply(messages)
-            await asyncio.sleep(reply.delay)
-            calls = [
-                {
-                    "id": f"call_{number}",
-                    "type": "function",
-                    "function": {"name": call.name, "arguments": text},
-                }
-                for number, call in enumerate(reply.tool_calls)
-                for text in [litellm.utils.json.dumps(call.arguments)]
-            ]
-            message = {"role": "assistant", "content": reply.content, "tool_calls": calls or None}
-            prompt, completion = scripted.prompt_tokens(messages), reply.tokens
-            return litellm.ModelResponse(
-                model=model,
-                choices=[{"index": 0, "finish_reason": "tool_calls" if calls else "stop", "message": message}],
-                usage=litellm.Usage(
-                    prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion
-                ),
-            )
-
-    return Handler()
-
-
-@functools.cache
-def _script(path: str) -> Any:
-    from activities.models.scripted import Script
-
-    return Script.load(path)
-
-
-@functools.cache
-def _price_script(model: str) -> None:
-    price = _script(model.removeprefix(f"{SCRIPTED}/")).price
-    _litellm().register_model(
-        {
-            model: {
-                "litellm_provider": SCRIPTED,
-                "mode": "chat",
-                "input_cost_per_token": price.input_per_million / 1e6,
-                "output_cost_per_token": price.output_per_million / 1e6,
-                "cache_creation_input_token_cost": 0.0,
-                "cache_read_input_token_cost": 0.0,
-                "supports_function_calling": True,
-                "supports_response_schema": True,
-            }
-        }
-    )
 
 
 def _read(litellm: Any, request: ModelRequest, response: Any) -> Answer:

@@ -87,6 +87,12 @@ def bounded(model: str, hearing: Hearing, seconds: float, *, wants_key: bool = F
         _bounds.reset(token)
 
 
+def hearing_now() -> Hearing | None:
+    """Return what is heard of the answer that is asked for here."""
+    bounds = _bounds.get()
+    return bounds.hearing if bounds else None
+
+
 def guarded(send: Callable[[Any, httpx.Request], Awaitable[httpx.Response]]) -> Any:
     """Return what an HTTP transport sends requests by, with all that this module promises."""
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import hashlib
+import json
 import logging
 import time
 import zlib
@@ -14,7 +15,7 @@ from temporalio.client import WorkflowHandle
 
 from activities import Agent, prompt, task, tool
 from tests.conftest import Ledger, Runs
-from tests.provider import Provider, Slow, Text, ToolCall, Tools
+from tests.provider import Provider, Slow, Streamed, Text, ToolCall, Tools
 from tests.system.processes import eventually
 from workflows import choreography
 
@@ -212,6 +213,20 @@ async def test_a_call_without_news_heartbeats_no_oftener_than_the_timeout_needs(
         beats = await beats_of(run, 10)  # the server's first time is that of the start
         assert await run.result() == "done"
     assert 3 <= len(beats) <= 4  # so in 60 s there are 20 at most
+
+
+async def test_what_comes_of_an_answer_is_told_by_the_heartbeats_that_are_due(runs: Runs, provider: Provider) -> None:
+    provider.enqueue(Streamed(Text("It rained all day. " * 60), seconds=0.05))
+    async with runs.serving(__name__):
+        run = await runs.start(ponder)
+        beats = await beats_of(run, 4)
+        (call,) = (await run.describe()).raw_description.pending_activities
+        told = json.loads(call.heartbeat_details.payloads[0].data)["receiving"]
+        assert "It rained all day." in told["end"]
+        assert len(told["end"]) <= 200
+        assert 20 < told["tokens"] < 300
+        await run.cancel()
+    assert len(beats) <= 2
 
 
 async def test_news_is_on_the_server_at_once(runs: Runs, provider: Provider) -> None:

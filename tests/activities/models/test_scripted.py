@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from activities.errors import ScriptExhausted, SettingInvalid
+from activities.models import model
+from activities.models.hearing import Delta, listening
 from activities.models.scripted import Reply, Script, prompt_tokens
 
 TEXTKIT = Path(__file__).parents[3] / "examples" / "textkit.toml"
@@ -328,3 +330,20 @@ def test_textkit_reviews_what_the_tests_say(tmp_path: Path) -> None:
     library.implement(module)
     library.write_file(module["module_path"], "def slugify(text): return text\n")
     assert library.review(module)["verdict"] == "NEEDS_FIXES"
+
+
+async def test_the_scripted_model_speaks_while_it_takes_its_time(tmp_path: Path) -> None:
+    path = tmp_path / "script.toml"
+    path.write_text(
+        'delay = 0.3\n[[entry]]\nwhen = "hello"\n'
+        '[[entry.turns]]\nanswer = "It rained all day, and then it rained all night."\n'
+    )
+    heard: list[Delta] = []
+    request = model.ModelRequest(f"scripted/{path}", [{"role": "user", "content": "hello"}])
+
+    with listening(heard.append):
+        answer = await model.complete(request)
+
+    assert "".join(delta.text for delta in heard) == answer.message["content"]
+    assert len(heard) == 5
+    assert answer.first_token_s is not None

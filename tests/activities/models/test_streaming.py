@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -13,7 +13,9 @@ import pytest
 from activities import Agent, prompt
 from activities.contract.usage import Usage
 from activities.errors import ContextTooLong, ModelRefused, ModelUnavailable
-from activities.models import streaming
+from activities.measures.catalogue import Metric
+from activities.measures.measures import measuring
+from activities.models import measured, streaming
 from activities.models.hearing import Delta, counting, listening
 from activities.models.model import ModelRequest, complete
 from testing.prompt_cache import PromptCache
@@ -286,6 +288,25 @@ async def test_a_model_may_think_for_long_before_it_speaks(provider: Provider) -
 
     assert answer.message["content"] == "Well."
     assert 0.9 < answer.first_token_s < 30
+
+
+async def test_when_the_first_word_came_is_measured(provider: Provider) -> None:
+    seen: list[tuple[str, str]] = []
+
+    class Seen:
+        def count(self, metric: Metric, by: int, labels: Mapping[str, str]) -> None: ...
+
+        def observe(self, metric: Metric, value: float, labels: Mapping[str, str]) -> None:
+            seen.append((metric.name, labels["model"]))
+
+    with measuring(Seen()):
+        for silence in (60, 0):
+            provider.enqueue(Text("fine"))
+            here = {"api_base": provider.url, "api_key": "any"}
+            await measured.complete(ModelRequest("openai/any", HELLO, parameters=here, silence=silence))
+
+    assert [name for name, _ in seen].count("choreography_model_first_token") == 1
+    assert ("choreography_model_first_token", "openai/any") in seen
 
 
 async def test_silence_before_the_first_word_is_bounded_by_the_time_of_the_request(provider: Provider) -> None:
