@@ -50,7 +50,9 @@ class Place(NamedTuple):
     def read(cls, written: str) -> Place | None:
         """Return the place that a W3C `traceparent` names; None if it is none."""
         match = _TRACEPARENT.fullmatch(written)
-        return cls(match[1], match[2], bool(int(match[3], 16) & 1)) if match else None
+        if match is None or not int(match[1], 16) or not int(match[2], 16):
+            return None
+        return cls(match[1], match[2], bool(int(match[3], 16) & 1))
 
     @classmethod
     def in_headers(cls, headers: Mapping[str, Payload]) -> Place | None:

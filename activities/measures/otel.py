@@ -5,14 +5,15 @@ Ids are given to a span as it ends, so it is no span of OpenTelemetry's SDK unti
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from importlib.util import find_spec
-from threading import Lock
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from activities.border.washing import fit_to_leave
+from activities.border.washing import fit_to_leave, words_of
 from activities.contract.spans import Attribute, Place, Span
 from activities.contract.text import clip
 from activities.errors import SettingInvalid
@@ -20,8 +21,13 @@ from activities.errors import SettingInvalid
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
+logger = logging.getLogger(__name__)
+
 SENT_EVERY_MS = 200
 """Milliseconds until a span is sent: what a kill can lose."""
+
+LAST_WORDS_S = 5.0
+"""Seconds for what is left when a worker ends."""
 
 _QUEUE = 20_000
 _REMEMBERED = 50_000
@@ -77,11 +83,16 @@ class Traces:
             self._sent[known] = None
             if len(self._sent) > _REMEMBERED:
                 del self._sent[next(iter(self._sent))]
-        self._sending.on_end(_readable(span, self._resource))
+        try:
+            self._sending.on_end(_readable(span, self._resource))
+        except Exception as error:  # a workflow task would fail of it
+            logger.warning("the span %s could not be sent: %s", span.name, words_of(error))
 
     def close(self) -> None:
-        """Send what is left."""
-        self._sending.shutdown()  # type: ignore[no-untyped-call]
+        """Send what is left, if somebody takes it soon; OpenTelemetry's own way waits half a minute for nobody."""
+        ending = Thread(target=self._sending.shutdown, daemon=True)
+        ending.start()
+        ending.join(LAST_WORDS_S)
 
 
 def _address(endpoint: str) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from activities import Agent, prompt, task, tool
+from activities import Agent, Person, prompt, task, tool
 from workflows import choreography, phase, scatter
 from workflows.engine import lifetime
 
@@ -61,6 +61,21 @@ async def explore(places: list[str], scout: Scout) -> int:
 async def look_around(place: str, scout: Scout) -> str:
     """Have one call made."""
     return await scout.look(place)
+
+
+class Owner(Person):
+    """Decides."""
+
+    @prompt
+    async def approve(self, what: str) -> bool:
+        """Is {what} good?"""
+
+
+@choreography
+async def ask_the_owner(what: str, owner: Owner) -> bool:
+    """Ask a person."""
+    with phase("asking"):
+        return await owner.approve(what)
 
 
 @choreography

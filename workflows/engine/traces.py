@@ -7,6 +7,8 @@ after it has continued as new, to where it was. Whatever is told changes nothing
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 from weakref import WeakKeyDictionary
@@ -135,29 +137,49 @@ class Traces:
         self._open[scope] = _Open(place, parent, workflow.now().timestamp())
         self._calls[scope.path] = place
 
-    def call_ends(self, scope: CallScope, outcome: str, receipt: Receipt) -> None:
-        """Tell of a call that has come back."""
+    @contextmanager
+    def asking(self, scope: CallScope) -> Iterator[None]:
+        """Tell of a call that is a question to a person; where the run continues as new meanwhile, since then."""
+        self.call_begins(scope)
+        outcome = "cancelled"
+        try:
+            yield
+            outcome = "done"
+        finally:
+            self.call_ends(scope, outcome)
+
+    def call_ends(self, scope: CallScope, outcome: str, receipt: Receipt | None = None) -> None:
+        """Tell of a call that has come back.
+
+        Args:
+            scope: The call.
+            outcome: How it ended.
+            receipt: What it took; None for a question to a person.
+        """
         opened = self._open.pop(scope, None)
         if opened is None:
             return
         del self._calls[scope.path]
         agent = scope.method.partition(".")[0]
         attributes: dict[str, Attribute] = {
-            "gen_ai.operation.name": "invoke_agent",
-            "gen_ai.agent.name": agent,
-            "gen_ai.agent.id": scope.instance,
+            "choreography.instance": scope.instance,
             "choreography.role": scope.role,
             "choreography.method": scope.method,
             "choreography.step": scope.path,
             "choreography.outcome": outcome,
-            "choreography.model_calls": receipt.usage.model_calls,
-            "choreography.waited_s": receipt.waited_s,
         }
+        if receipt is not None:
+            attributes |= {
+                "gen_ai.operation.name": "invoke_agent",
+                "gen_ai.agent.name": agent,
+                "gen_ai.agent.id": scope.instance,
+                "choreography.model_calls": receipt.usage.model_calls,
+                "choreography.waited_s": receipt.waited_s,
+            }
+        name = f"ask {agent}" if receipt is None else f"invoke_agent {agent}"
         error = "CallFailed" if outcome == "failed" else ""
         ends = workflow.now().timestamp()
-        self._tell_if_new(
-            Span(f"invoke_agent {agent}", opened.place, opened.parent, opened.began, ends, attributes, error)
-        )
+        self._tell_if_new(Span(name, opened.place, opened.parent, opened.began, ends, attributes, error))
 
     def run_ends(self, ended: str) -> None:
         """Tell of the whole run, over all of its chain."""

@@ -16,10 +16,11 @@ from workflows.people.question import Question
 from workflows.tree.scope import CallScope
 
 
-async def ask(run: Run, method: Method[..., Any], question: Question) -> Outcome:
+async def ask(run: Run, method: Method[..., Any], question: Question, scope: CallScope) -> Outcome:
     """Ask a person, and return the answer as it would come back from a worker."""
     options = method.options
-    answer = await run.people.ask(question)
+    with run.traces.asking(scope):
+        answer = await run.people.ask(question)
     if answer is None and not options.has_default:
         return Outcome(error=("Unanswered", f"no answer within {options.deadline:g} s."))
     value = options.default if answer is None else question.read(answer)

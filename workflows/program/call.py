@@ -150,7 +150,7 @@ class Call(Generic[R]):
         if issubclass(self.agent, Person):
             written = f"{{{request.arguments}}}"
             question = Question.of_call(asked, self.method, self.arguments, written, person=instance)
-            return asked.digest, lambda: ask(run, self.method, question)
+            return asked.digest, lambda: ask(run, self.method, question, scope)
         service = self.service(run)
         return asked.digest, lambda: send_until_done(run, service, request, scope)
 

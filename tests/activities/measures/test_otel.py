@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -12,6 +13,7 @@ from temporalio.contrib.opentelemetry import TracingInterceptor
 from activities.contract.names import CHOREOGRAPHY_QUEUE
 from activities.contract.spans import Place, Span
 from activities.errors import SettingInvalid
+from activities.measures import otel
 from activities.measures.otel import Traces, traces_wanted
 from activities.measures.spans import CAPTURE
 from console.dev_server import DevServer
@@ -71,6 +73,17 @@ def test_a_span_is_sent_once_however_often_it_is_told() -> None:
     assert (span.name, span.parent, span.ended - span.began) == ("phase survey", place.span, 1_500_000_000)
     assert span.failed
     assert span.attributes == {"of": ["a", "b"], "n": 1, "error.type": "Stuck"}
+
+
+def test_where_nobody_collects_nothing_waits_for_it_nor_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(otel, "LAST_WORDS_S", 0.1)
+    place = Place.of_run("march", "run-1")
+    traces = Traces("http://127.0.0.1:9")
+    traces(Span("half \ud800", place.below(1), place, 1.0, 2.5, {"half": "\ud800"}))
+    traces(Span("not a place", Place("?", "?"), None, 1.0, 2.5))
+    began = time.monotonic()
+    traces.close()
+    assert time.monotonic() - began < 15  # left to itself it waits for 30 s
 
 
 def test_an_address_that_is_none_is_told() -> None:

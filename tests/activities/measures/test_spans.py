@@ -16,7 +16,9 @@ def test_a_place_is_the_same_wherever_it_is_looked_for() -> None:
     assert Place.of_run("march", "run-1") != Place.of_run("march", "run-2")
 
 
-@pytest.mark.parametrize("written", ["", "00-0-0-01", "01-" + "0" * 32 + "-" + "0" * 16 + "-01"])
+@pytest.mark.parametrize(
+    "written", ["", "00-0-0-01", "01-" + "1" * 32 + "-" + "1" * 16 + "-01", "00-" + "0" * 32 + "-" + "1" * 16 + "-01"]
+)
 def test_what_is_no_place_is_none(written: str) -> None:
     assert Place.read(written) is None
 

@@ -24,7 +24,7 @@ from testing.loopback import Fault, Slow, Text, ToolCall, Tools
 from tests.conftest import Runs
 from tests.provider import UNKNOWN_MODEL, Provider
 from tests.system.processes import eventually, temporal
-from tests.system.traced import explore, look_again, look_around
+from tests.system.traced import ask_the_owner, explore, look_again, look_around
 from tests.workflows.people.test_people import questions
 from workflows.program import sharding
 
@@ -116,6 +116,18 @@ async def test_a_call_that_waits_for_a_person_is_told_before_and_after(runs: Run
         "execute_tool fell": 1,
     }
     assert not any(span.error for span in told)
+
+
+async def test_a_question_to_a_person_is_told_when_it_is_answered(runs: Runs) -> None:
+    told = Told()
+    async with runs.serving(TRACED, traces=told.append):
+        run = await runs.start(ask_the_owner, "the garden")
+        [question] = await questions(run)
+        await run.execute_update("answer", {"question": question["id"], "answer": True})
+        assert await run.result() is True
+    told.check()
+    assert told.names() == {"invoke_workflow ask_the_owner": 1, "phase asking": 1, "ask Owner": 1}
+    assert told.parent_of(told.one("ask Owner")) == "phase asking"
 
 
 async def test_a_cancelled_run_tells_what_it_was_doing(runs: Runs, provider: Provider) -> None:
