@@ -111,7 +111,8 @@ class Files:
 
 
 def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
     number, unfinished = tempfile.mkstemp(suffix=_UNFINISHED, prefix="", dir=path.parent)
     try:
         with os.fdopen(number, "wb") as file:
@@ -158,7 +159,6 @@ def _remove_if_unused(path: Path, before: float) -> bool:
         if used < before:
             path.unlink()
             return True
-        with suppress(FileExistsError):
-            path.with_suffix("").hardlink_to(path)
-        path.unlink()
+        os.utime(path)  # before it is back, as it takes the place of one that was just written anew
+        path.rename(path.with_suffix(""))
     return False

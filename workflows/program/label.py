@@ -9,6 +9,8 @@ from typing import Any
 from pydantic import BaseModel
 
 _LENGTH = 60
+_LOOKED_AT = 10_000
+"""Characters of a text that are looked at: it may have millions."""
 
 
 def label(value: Any) -> str:
@@ -16,7 +18,7 @@ def label(value: Any) -> str:
     if isinstance(value, (tuple, list)) and value:
         return label(value[0])
     text = value if isinstance(value, str) else _telling_field(value)
-    line = " ".join((text if text is not None else repr(value)).split())
+    line = " ".join((text if text is not None else repr(value)).lstrip()[:_LOOKED_AT].split())
     return line if len(line) <= _LENGTH else f"{line[: _LENGTH - 1]}…"
 
 

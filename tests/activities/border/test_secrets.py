@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -242,3 +243,13 @@ def test_a_secret_that_is_not_there_is_said_with_the_mend(
     with pytest.raises(SettingInvalid, match=rf"The secret {name} .*{name}(_FILE)?") as raised:
         secret(name)
     assert ("No such file" in str(raised.value)) == (name == "GONE_KEY")
+
+
+def test_a_secret_in_a_long_text_full_of_escapes_takes_hardly_any_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_TOKEN", "rain-or-shine-7")
+    text = json.dumps("a\n" * 1_000_000 + "rain-or-shine-7")
+    tracemalloc.start()
+    assert json_without_secrets(text) == json.dumps("a\n" * 1_000_000 + "[secret MY_TOKEN]")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 40_000_000

@@ -54,7 +54,7 @@ async def test_what_is_large_is_in_a_file_and_a_reference_is_sent(root: Path) ->
     assert len(large.SerializeToString()) < 500
     [file] = files_in(root)
     assert file.parent.name == file.name[:2]
-    assert file.stat().st_mode & 0o777 == 0o600
+    assert [path.stat().st_mode & 0o777 for path in (file, file.parent, root)] == [0o600, 0o700, 0o700]
     assert await converter().decode([small, large]) == ["small", LARGE]
 
 
