@@ -34,7 +34,8 @@ def parser() -> argparse.ArgumentParser:
         epilog="The server is the one that Temporal's own settings name: TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, "
         "TEMPORAL_PROFILE and so on. The model is the environment's MODEL, any litellm model string. PAYLOAD_KEY "
         "encrypts what is sent; PAYLOAD_STORE=file:///… or s3://… keeps what is too large for the server, files for at "
-        "least PAYLOAD_STORE_DAYS after their last use.",
+        "least PAYLOAD_STORE_DAYS after their last use. MODEL_LIMITS sets how much models are asked in a minute: "
+        "openai/gpt-4o-mini=600rpm/100000tpm.",
     )
     made.add_argument(
         "mode", nargs="?", choices=["dev"], help="start a dev server with its Web UI, and stop it at the end"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 
@@ -82,6 +82,7 @@ class ModelUnavailable(AgentError):
         outage: Whether nobody would be answered now, so that all who want to ask it have to wait.
         limited: Whether that is since too much was asked of it.
         stalled: Whether it had begun to answer, so that others may be answered all the same.
+        told: What the provider's headers tell of its limits.
     """
 
     def __init__(
@@ -98,6 +99,14 @@ class ModelUnavailable(AgentError):
         self.outage = outage
         self.limited = limited
         self.stalled = stalled
+        self.told: Mapping[str, str] = {}
+
+
+class TurnNotCome(ModelUnavailable):
+    """A model is asked as much as its limits allow, and the turn of a request that was not to wait has not come."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, outage=True, limited=True)
 
 
 class PatienceExhausted(AgentError):

@@ -53,6 +53,18 @@ class Thinker(Hand):
         """Think about {number}."""
 
 
+class Asker(Agent):
+    """You ask what others ask as well."""
+
+    model = "openai/limited"
+    api_base = os.environ.get("LOOPBACK")
+
+    @prompt(memory=False)
+    async def ask(self, who: str, number: int) -> str:
+        """This is {who}, with question {number}, which is as long as a question may well be that somebody asks who has
+        something to ask: what is the answer, and why is it that, and not another one, of which there are so many?"""
+
+
 class Mind(Agent):
     """You use your tool, then you answer."""
 
@@ -113,6 +125,12 @@ async def say_in_turn(count: int, hand: Hand) -> list[str]:
 async def think_at_once(count: int, thinker: Thinker) -> list[str]:
     """Have many things thought about, as many at a time as there are thinkers."""
     return await scatter(range(count), thinker, lambda t, number: t.think(number))
+
+
+@choreography
+async def ask_at_once(who: str, count: int, asker: Asker) -> list[str]:
+    """Ask many questions, as many at a time as there are askers."""
+    return await scatter(range(count), asker, lambda a, number: a.ask(who, number))
 
 
 @choreography

@@ -20,6 +20,7 @@ from typing import Any, Literal, Protocol, Self, TypeAlias
 
 from testing import messages, streams
 from testing.prompt_cache import CacheUse, PromptCache
+from testing.quota import Quota
 
 JSON: TypeAlias = dict[str, Any]
 
@@ -182,12 +183,14 @@ class Loopback:
         url: Where, as `OPENAI_BASE_URL` takes it.
         anywhere: Whether completions are served at any path.
         cache: What it has of earlier prompts, if it is to tell the usage of a provider that caches them.
+        quota: What it takes in a minute, if it is to refuse more.
         requests: Every request for a completion, recorded before it is replied to.
         abandoned: Those whose client hung up while a `Slow` reply was due.
     """
 
-    def __init__(self, *, anywhere: bool = False, cache: PromptCache | None = None) -> None:
+    def __init__(self, *, anywhere: bool = False, cache: PromptCache | None = None, quota: Quota | None = None) -> None:
         self.cache = cache
+        self.quota = quota
         self.requests: list[Request] = []
         self.abandoned: list[Request] = []
         self.anywhere = anywhere
@@ -288,6 +291,9 @@ class Exchange(BaseHTTPRequestHandler):
             Fault(404, f"no such path: {self.path}").send(self)
             return
         provider.requests.append(self.asked)
+        if provider.quota is not None and (seconds := provider.quota.refuses()) is not None:
+            Fault(429, "Rate limit reached.", "rate_limit_exceeded", retry_after=round(seconds, 3)).send(self)
+            return
         try:
             reply = provider.reply(self.asked)
         except Exception as error:
@@ -302,6 +308,8 @@ class Exchange(BaseHTTPRequestHandler):
         except ValueError as error:
             Fault(400, str(error)).send(self)
             return
+        if self.server.provider.quota is not None:
+            self.server.provider.quota.use(use.tokens + reply.completion_tokens)
         made = [_tool_call(call) for call in calls]
         in_pieces = bool(asked.body.get("stream"))
         if asked.sent is None:
@@ -330,7 +338,7 @@ class Exchange(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
-        for name, value in (headers or {}).items():
+        for name, value in {**self._limits(), **(headers or {})}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(data)
@@ -341,6 +349,8 @@ class Exchange(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream; charset=utf-8")
         self.send_header("Transfer-Encoding", "chunked")
+        for name, value in self._limits().items():
+            self.send_header(name, value)
         self.end_headers()
         comes = list(events) if pace.pieces is None else list(events[: pace.pieces])
         if not pace.seconds:
@@ -353,6 +363,10 @@ class Exchange(BaseHTTPRequestHandler):
             self._break_off(pace)
         if not self.close_connection:
             self.wfile.write(b"0\r\n\r\n")
+
+    def _limits(self) -> Mapping[str, str]:
+        quota = self.server.provider.quota
+        return {} if quota is None else quota.headers()
 
     def _break_off(self, pace: Streamed) -> None:
         if pace.breaks == "junk":

@@ -67,7 +67,7 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[Provider]:
     """A model provider on loopback, which `MODEL` names."""
     # On a busy machine the import takes longer than a call may be silent, if a call has to wait for it.
     model.load()
-    monkeypatch.setattr("activities.models.patience._gates", {})  # nobody waits for what failed in another test
+    monkeypatch.setattr("activities.models.gates._gates", {})  # nobody waits for what failed in another test
     with Provider() as started:
         for name, value in started.environment.items():
             monkeypatch.setenv(name, value)

@@ -22,6 +22,7 @@ from typing import Literal, TypeAlias
 
 from testing.loopback import JSON, Exchange, Fault, Loopback, Reply, Request, Slow, Streamed, Text, ToolCall, Tools
 from testing.prompt_cache import PromptCache
+from testing.quota import Quota
 
 __all__ = ["JSON", "Fault", "Reply", "Request", "Slow", "Streamed", "Text", "ToolCall", "Tools"]  # and what follows
 
@@ -132,8 +133,9 @@ class Provider(Loopback):
         *,
         anywhere: bool = False,
         cache: PromptCache | None = None,
+        quota: Quota | None = None,
     ) -> None:
-        super().__init__(anywhere=anywhere, cache=cache)
+        super().__init__(anywhere=anywhere, cache=cache, quota=quota)
         self._responder = responder
         self._queue: deque[Reply] = deque()
         self._own: list[tuple[str, deque[Reply]]] = []

@@ -52,14 +52,16 @@ from activities.errors import (
     place_of,
     says_stop,
 )
+from activities.leases.durable import Fleet
 from activities.measures import catalogue as metrics
 from activities.measures.measures import count, measuring, measuring_also, observe
 from activities.measures.spans import call_is_over
 from activities.measures.temporal import meter_of
 from activities.memory.durable import Durable
 from activities.memory.port import Memory, Nothing
+from activities.models.gates import Notice
 from activities.models.hearing import Delta, listening
-from activities.models.patience import Notice, with_patience, without_waiting
+from activities.models.patience import with_patience, without_waiting
 from activities.payloads.store import stores
 from activities.values.values import NotKept
 
@@ -126,7 +128,8 @@ async def _answer(name: str, work: Work, recorder: _Recorder, asked: int) -> Raw
     level = logging.INFO if work.method.kind == "prompt" else logging.DEBUG
     logger.log(level, "started, attempt %d", activity.info().attempt)
     try:
-        with with_patience(patience_of(type(work.agent), work.method), _tell_run):
+        leases = Fleet(activity.client(), _team())
+        with with_patience(patience_of(type(work.agent), work.method), _tell_run, leases):
             value = await _in_time(name, work.method, work.run())
     except CallPaused as pause:
         logger.info("paused until this is approved: %s", pause)

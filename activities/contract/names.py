@@ -68,3 +68,16 @@ CONVERSATION = "conversation"
 def conversation_id(workflow_id: str, instance: str) -> str:
     """Return the workflow id of the conversation of an instance of a run."""
     return f"{workflow_id}/{instance}"
+
+
+LIMITER = "limiter"
+"""The workflow type of what divides a model's limits among the processes that ask it; its id is
+`limits/<model>/<digest of key and address>`."""
+
+LEASE_UPDATE = "lease"
+"""The update by which a process gets its share."""
+
+
+def limiter_id(team: str, name: str) -> str:
+    """Return the workflow id of the limiter of a model and a key; a team has its own."""
+    return of_team(team, f"limits/{name}")

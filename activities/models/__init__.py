@@ -1,5 +1,5 @@
-"""The one door to models: asking once, waiting for those that are not to be had, and telling errors apart.
+"""The one door to models: asking once, waiting for those that are away or asked enough, and telling errors apart.
 
 May import values. Nothing but this imports litellm. Begin with `model.complete`, `patience.complete`,
-`scripted.Script`.
+`throttle.Throttle`, `scripted.Script`.
 """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -85,6 +85,7 @@ class Hearing:
         characters: How many have come so far.
         first_s: Seconds from the question to the first piece; None before it.
         whole: Whether all of it has come.
+        told: What the response's headers tell of the provider's limits.
     """
 
     def __init__(self, silence: float) -> None:
@@ -97,6 +98,7 @@ class Hearing:
         self.characters = 0
         self.first_s: float | None = None
         self.whole = False
+        self.told: Mapping[str, str] = {}
         self._listeners = _listeners.get()
         self._asked = time.monotonic()
 

@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -32,6 +32,7 @@ from activities.models.caching import marked, wants_marks
 from activities.models.completion import is_object, regular_message, sensible_cost, sensible_tokens
 from activities.models.hearing import SILENCE_S, Hearing, count
 from activities.models.model_errors import AGAIN, Shape, sort_error
+from activities.models.rates import key_of
 from activities.models.script_provider import SCRIPTED
 from activities.models.wire import bounded
 from activities.values.schema import Schema
@@ -98,12 +99,14 @@ class Answer:
         finish_reason: Why it ended, by OpenAI's word.
         usage: What it used.
         first_token_s: Seconds from the question to the first piece of the answer; None where it came at once.
+        told: What the provider's headers tell of its limits.
     """
 
     message: Message
     finish_reason: str
     usage: Usage
     first_token_s: float | None = None
+    told: Mapping[str, str] = field(default_factory=dict)
 
 
 async def complete(request: ModelRequest) -> Answer:
@@ -144,7 +147,7 @@ async def _complete(litellm: Any, request: ModelRequest, hearing: Hearing) -> An
             response = await litellm.acompletion(
                 model=request.model, messages=messages, max_retries=0, num_retries=0, **parameters
             )
-        return replace(_read(litellm, request, response), first_token_s=hearing.first_s)
+        return replace(_read(litellm, request, response), first_token_s=hearing.first_s, told=hearing.told)
     except AgentError:
         raise
     except Exception as error:
@@ -173,6 +176,20 @@ def _provider(model: str) -> str:
 def _wants_marks(model: str) -> bool:
     known = bool(_litellm().utils.supports_prompt_caching(model))
     return wants_marks(_provider(model), model, known_to_cache=known)
+
+
+async def name_with_key(request: ModelRequest) -> str:
+    """Return the name of a request's model, with a digest of the key and the address that it goes by.
+
+    Raises:
+        ModelRefused: No provider is known by the model's name.
+    """
+    return f"{request.model}/{key_of(await provider_of(request.model), request.parameters)}"
+
+
+def estimated_tokens(request: ModelRequest) -> int:
+    """Return how many tokens a request has by its size."""
+    return _tokens_in([*request.messages, *request.tools])
 
 
 async def count_tokens(model: str, messages: Sequence[Message], tools: Sequence[Schema]) -> int:

@@ -21,6 +21,7 @@ from activities.errors import (
     SettingInvalid,
 )
 from activities.models.bounds import NoKey, Stalled, TooMuch, Unreadable
+from activities.models.rates import HEADERS
 
 
 def sort_error(litellm: Any, model: str, error: Exception, uses: Collection[Shape] = ()) -> AgentError:
@@ -146,7 +147,10 @@ def _unavailable(litellm: Any, model: str, error: Exception) -> ModelUnavailable
         message = f"{model} could not answer (HTTP {status}): {said}. {again}"
     limited = isinstance(error, litellm.RateLimitError)
     outage = limited or isinstance(error, litellm.Timeout) or _came_from_the_provider(error) or _not_reached(error)
-    return ModelUnavailable(message, retry_after=delay, outage=outage, limited=limited)
+    sorted_out = ModelUnavailable(message, retry_after=delay, outage=outage, limited=limited)
+    headers = getattr(error, "litellm_response_headers", None) or {}
+    sorted_out.told = {name: value for name in HEADERS if (value := headers.get(name))}
+    return sorted_out
 
 
 AGAIN = "This may pass: a run asks again by itself."

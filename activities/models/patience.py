@@ -8,65 +8,29 @@ its time limit, and fails only when its patience is used up.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 
 from activities.border.context import current_call
-from activities.errors import AgentError, ModelUnavailable, PatienceExhausted
+from activities.errors import AgentError, ModelUnavailable, PatienceExhausted, TurnNotCome
 from activities.measures.catalogue import WAITS
 from activities.measures.measures import observe
 from activities.models import measured, model
-
-logger = logging.getLogger(__name__)
-
-FIRST_DELAY_S = 1.0
-LONGEST_DELAY_S = 60.0
-"""Seconds between two tries whether a model is back; doubled from the first to the longest."""
-
-_SOON_S = 5.0
-"""The longest delay where the provider itself says when to come back, and says it wrongly again and again."""
-
-_LONG_TRY_S = 30.0
-"""Seconds after which another request may try although the one before it has not come back: answers take their time."""
-
-_TOLD_S = 5.0
-"""Seconds that a call waits before its run is told."""
+from activities.models.gates import Gate, Tell, Teller, delay, gate_of
+from activities.models.throttle import Leases, Permit, Throttle
 
 _OWN_FAULTS = 3
 """Failures of one request, while others are answered, after which it is taken for the request's own fault."""
 
-_FIRST_AFTER_LIMIT = 2
-"""Requests at a time when a rate limit has just ended; each answer makes room for one more."""
-
-_MORE_AFTER_S = 5.0
-"""Seconds in which there is room for one more, though none is answered."""
+_TOLD_S = 5.0
+"""Seconds that a call waits before its run is told."""
 
 _LOOK_S = 0.2, 1.0
 """The shortest and the longest time between two looks at the gate of a call that waits."""
-
-
-@dataclass(frozen=True)
-class Notice:
-    """What a run is told of a model that its calls wait for.
-
-    Attributes:
-        about: The model, with its address where that is set.
-        step: The call that waits, for all of the run's.
-        text: Since when, why, and when it is tried again; empty when that is over.
-    """
-
-    about: str
-    step: str
-    text: str = ""
-
-
-Tell = Callable[[Notice], Awaitable[None]]
 
 
 async def complete(request: model.ModelRequest) -> model.Answer:
@@ -83,15 +47,21 @@ async def complete(request: model.ModelRequest) -> model.Answer:
     if patience is None:
         return await measured.complete(request)
     gate = gate_of(request.model, request.parameters.get("api_base"))
+    throttle = gate.throttle_of(request.parameters.get("api_key"))
     began, own_faults = time.monotonic(), 0
     while True:
         if not request.waits and not gate.admits():
             raise ModelUnavailable(f"{gate.about} is not to be had: {gate.in_words()}.", outage=True)
         await _turn([gate], patience, began)
+        leave = await _leave(request, gate, throttle, patience)
+        if not gate.admits():
+            leave.give_back()
+            continue
         ticket, asked = gate.enter(), time.monotonic()
         try:
             answer = await measured.complete(request)
         except ModelUnavailable as error:
+            leave.not_answered(error)
             if not error.outage:
                 gate.answered(ticket)
                 raise
@@ -105,16 +75,94 @@ async def complete(request: model.ModelRequest) -> model.Answer:
             if own_faults == _OWN_FAULTS:
                 raise
             with patience.waiting(limited=error.limited):
-                await asyncio.sleep(min(_delay(own_faults, error.retry_after), patience.left))
+                await asyncio.sleep(min(delay(own_faults, error.retry_after), patience.left))
         except AgentError:
+            leave.not_answered()
             gate.answered(ticket)
             raise
         except BaseException:
+            leave.not_answered()
             gate.leave(ticket)
             raise
         else:
+            leave.answered(answer)
             gate.answered(ticket)
             return answer
+
+
+@dataclass
+class _Leave:
+    """Leave to send a request, by a permit where the model's limits matter, and what is to be learnt of it."""
+
+    throttle: Throttle
+    permit: Permit | None = None
+    prompt_tokens: int = 0
+
+    def give_back(self) -> None:
+        """Send nothing."""
+        if self.permit is not None:
+            self.throttle.leave(self.permit)
+
+    def answered(self, answer: model.Answer) -> None:
+        """Count what was used."""
+        self.throttle.hears(answer.told)
+        if self.permit is None:
+            self.throttle.answered()
+            return
+        self.throttle.settle(
+            self.permit, self.prompt_tokens, (answer.usage.prompt_tokens, answer.usage.completion_tokens)
+        )
+
+    def not_answered(self, error: ModelUnavailable | None = None) -> None:
+        """Count a request, and learn why it was not answered."""
+        if error is not None:
+            self.throttle.hears(error.told)
+            if error.limited:
+                self.throttle.refused()
+        if self.permit is not None:
+            self.throttle.settle(self.permit, self.prompt_tokens, None)
+
+
+async def _leave(request: model.ModelRequest, gate: Gate, throttle: Throttle, patience: Patience) -> _Leave:
+    """Wait until it is the turn of a request, where its model's limits matter.
+
+    Raises:
+        TurnNotCome: It was not, for some seconds, and the request is not to wait.
+        PatienceExhausted: It was not for as long as the call was to wait.
+    """
+    if patience.leases is None or not throttle.matters:
+        return _Leave(throttle)
+    if not throttle.name:
+        throttle.name = await model.name_with_key(request)
+    call = current_call()
+    tokens = model.estimated_tokens(request)
+    permit = throttle.ask(call.run_id if call else "", tokens, patience.leases)
+    try:
+        if not permit.given.done():
+            await _until_given(permit, request, gate, throttle, patience)
+    except BaseException:
+        throttle.leave(permit)
+        raise
+    return _Leave(throttle, permit, tokens)
+
+
+async def _until_given(
+    permit: Permit, request: model.ModelRequest, gate: Gate, throttle: Throttle, patience: Patience
+) -> None:
+    with patience.waiting(limited=True):
+        most = patience.left if request.waits else min(patience.left, _TOLD_S)
+        done, _ = await asyncio.wait([permit.given], timeout=min(_TOLD_S, most))
+        if not done and most > _TOLD_S:
+            await patience.tells(gate, throttle.in_words())
+            done, _ = await asyncio.wait([permit.given], timeout=most - _TOLD_S)
+    if not done and most < patience.left:
+        raise TurnNotCome(f"{gate.about} {throttle.in_words()}: the request's turn has not come in {most:g} s.")
+    if not done:
+        raise PatienceExhausted(
+            f"{gate.about} {throttle.in_words()}, and the call's turn has not come. It was to wait "
+            f"{patience.seconds:g} s in all. Raise patience, on the agent's class or in @prompt(patience=…), or the "
+            "limits at the provider, or use another model."
+        )
 
 
 class Waiting:
@@ -137,13 +185,15 @@ class Waiting:
         patience = _current.get()
         if patience is None:
             raise error
+        if isinstance(error, TurnNotCome):  # it has waited
+            return
         gates = [gate_of(request.model, request.parameters.get("api_base")) for request in requests]
         if any(gate.admits() for gate in gates):
             self._own_faults += 1
             if self._own_faults == _OWN_FAULTS:
                 raise error
             with patience.waiting(limited=error.limited):
-                await asyncio.sleep(min(_delay(self._own_faults, error.retry_after), patience.left))
+                await asyncio.sleep(min(delay(self._own_faults, error.retry_after), patience.left))
         await _turn(gates, patience, self._began)
 
 
@@ -169,154 +219,9 @@ async def _turn(gates: Sequence[Gate], patience: Patience, began: float) -> None
                     "or in @prompt(patience=…), or use another model."
                 )
             if now - began > _TOLD_S:
-                await gates[0].tell(patience)
+                await patience.tells(gates[0])
             least, most = _LOOK_S
             await asyncio.sleep(min(max(next_try, least), most) * random.uniform(0.7, 1.0))
-
-
-@dataclass(frozen=True)
-class _Ticket:
-    """What a gate knew when a request was let in."""
-
-    period: int
-    answers: int
-
-
-class Gate:
-    """The gate before one model at one address.
-
-    Attributes:
-        about: The model, with its address where that is set.
-        limited: Whether it was closed, the last time, since too much was asked of the model.
-    """
-
-    def __init__(self, model: str, address: str | None) -> None:
-        self.about = f"{model} at {address}" if address else model
-        self._model = model
-        self._period = 0  # counts its closings and openings
-        self._since: datetime | None = None  # when it was closed; None while it is open
-        self._reason = ""
-        self._failures = 0
-        self.limited = False
-        self._next_try = 0.0
-        self._room: int | None = None
-        self._opened = 0.0
-        self._inside = 0
-        self._answers = 0
-        self._told: dict[str, tuple[str, Tell]] = {}
-        self._messages: set[asyncio.Task[None]] = set()
-
-    def admits(self) -> bool:
-        """Whether a request may be sent now."""
-        if self._since is not None:
-            return time.monotonic() >= self._next_try
-        if self._room is None:
-            return True
-        return self._inside < self._room + (time.monotonic() - self._opened) / _MORE_AFTER_S
-
-    def enter(self) -> _Ticket:
-        """Let a request in; it comes out by `answered`, `failed` or `leave`."""
-        self._inside += 1
-        if self._since is not None:  # it tries for all
-            self._next_try = time.monotonic() + _LONG_TRY_S
-        return _Ticket(self._period, self._answers)
-
-    def leave(self, ticket: _Ticket) -> None:
-        """Let a request out of which nothing came."""
-        if ticket.period == self._period:
-            self._inside -= 1
-            if self._since is not None:
-                self._next_try = time.monotonic()
-
-    def answered(self, ticket: _Ticket) -> None:
-        """Let a request out that was answered: the model is there."""
-        self._answers += 1
-        if ticket.period == self._period:
-            self._inside -= 1
-        if self._since is not None:
-            logger.warning("%s is there again; it was away %s", self.about, self.in_words())
-            self._period += 1
-            self._since, self._inside = None, 0
-            self._room, self._opened = (_FIRST_AFTER_LIMIT if self.limited else None), time.monotonic()
-            self._tell_the_end()
-        elif self._room is not None:
-            self._room += 1
-            if self._room > _MANY:
-                self._room = None
-
-    def failed(self, ticket: _Ticket, error: ModelUnavailable) -> bool:
-        """Let a request out that was not answered, and close; not if others were answered meanwhile.
-
-        Returns:
-            Whether it is to wait with all others.
-        """
-        now = time.monotonic()
-        if ticket.period != self._period:  # it was sent before the gate was closed, or opened again
-            if error.retry_after is not None and self._since is not None:
-                self._next_try = max(self._next_try, now + error.retry_after)
-            return True
-        self._inside -= 1
-        others_are_answered = error.stalled or self._answers > ticket.answers
-        if self._since is None and others_are_answered and not error.limited:
-            return False
-        if self._since is None:
-            self._period += 1
-            self._since, self._failures, self._inside = datetime.now(UTC), 0, 0
-            logger.warning("%s is not to be had, calls wait for it: %s", self.about, error)
-        self._failures += 1
-        self.limited = error.limited
-        self._reason = str(error).partition(". ")[0].removeprefix(f"{self._model} ")
-        self._next_try = now + _delay(self._failures, error.retry_after)
-        return True
-
-    def seconds_to_next_try(self) -> float:
-        """Return how long it is until the next request may try."""
-        return max(self._next_try - time.monotonic(), 0.0) if self._since is not None else 0.0
-
-    def in_words(self) -> str:
-        """Say since when it is closed, and why."""
-        return f"since {self._since:%H:%M:%S} UTC ({self._reason})" if self._since else "others are asking it"
-
-    async def tell(self, patience: Patience) -> None:
-        """Tell the run of a call that waits, unless one of its calls has done so that is still under way."""
-        call = current_call()
-        if call is None or call.run_id in self._told or self._since is None:
-            return
-        self._told[call.run_id] = (call.step, patience.tell)
-        patience.told.append((self, call.run_id, call.step))
-        next_try = datetime.now(UTC) + timedelta(seconds=self.seconds_to_next_try())
-        text = f"{self.in_words()}; next try at {next_try:%H:%M:%S} UTC, then every {LONGEST_DELAY_S:g} s or sooner"
-        await patience.tell(Notice(self.about, call.step, text))
-
-    def forget(self, run_id: str, step: str) -> None:
-        """Let another call of a run tell of the waiting, as this one has ended."""
-        if self._told.get(run_id, ("",))[0] == step:
-            del self._told[run_id]
-
-    def _tell_the_end(self) -> None:
-        for step, tell in self._told.values():
-            message = asyncio.ensure_future(tell(Notice(self.about, step)))
-            self._messages.add(message)
-            message.add_done_callback(self._messages.discard)
-        self._told.clear()
-
-
-_MANY = 1_000
-"""Requests at a time from which on a gate counts them no more."""
-
-_gates: dict[tuple[str, str | None], Gate] = {}
-
-
-def gate_of(name: str, address: str | None) -> Gate:
-    """Return the gate before a model at an address; None is its provider's usual one."""
-    return _gates.setdefault((name, address), Gate(name, address))
-
-
-def _delay(failures: int, retry_after: float | None) -> float:
-    grown = min(FIRST_DELAY_S * 2.0 ** min(failures - 1, 20), LONGEST_DELAY_S)
-    if retry_after is None:
-        return grown * random.uniform(0.5, 1.0)
-    return retry_after if failures == 1 else max(retry_after, min(grown / 2, _SOON_S))
 
 
 @dataclass
@@ -326,6 +231,7 @@ class Patience:
     Attributes:
         seconds: How long in all.
         tell: Tells its run.
+        leases: Who gives leases of models' limits; None where nobody does.
         left: What is left of it.
         limits: Time limits in which it works; they stand still while it waits.
         told: Of which waiting it has told which run.
@@ -333,9 +239,10 @@ class Patience:
 
     seconds: float
     tell: Tell
+    leases: Leases | None = None
     left: float = field(init=False)
     limits: list[_Limit] = field(default_factory=list)
-    told: list[tuple[Gate, str, str]] = field(default_factory=list)
+    told: list[Teller] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.left = self.seconds
@@ -360,6 +267,11 @@ class Patience:
             for limit in limits:
                 limit.go_on()
 
+    async def tells(self, gate: Gate, text: str = "") -> None:
+        """Tell the call's run what it waits for, unless it knows."""
+        if (teller := await gate.tell(self.tell, text)) is not None:
+            self.told.append(teller)
+
     def forgive(self, seconds: float) -> None:
         """Count the time of a request that was not answered as waiting, too."""
         seconds = max(min(seconds, self.left), 0.0)
@@ -373,21 +285,22 @@ _limits: ContextVar[tuple[_Limit, ...]] = ContextVar("limits", default=())
 
 
 @contextmanager
-def with_patience(seconds: float, tell: Tell) -> Iterator[None]:
+def with_patience(seconds: float, tell: Tell, leases: Leases | None = None) -> Iterator[None]:
     """Wait for models in a block for a number of seconds in all.
 
     Args:
         seconds: How long.
         tell: Tells the run what is waited for.
+        leases: Who gives leases of models' limits; None where nobody does.
     """
-    patience = Patience(seconds, tell)
+    patience = Patience(seconds, tell, leases)
     token = _current.set(patience)
     try:
         yield
     finally:
         _current.reset(token)
-        for gate, run_id, step in patience.told:
-            gate.forget(run_id, step)
+        for teller in patience.told:
+            teller.forget()
 
 
 class _Limit:

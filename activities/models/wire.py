@@ -29,6 +29,7 @@ from activities.models.bounds import (
 )
 from activities.models.completion import failure_in, regular
 from activities.models.hearing import Hearing
+from activities.models.rates import HEADERS
 from activities.models.streaming import Asking, is_stream, stalled
 from activities.models.unpacking import Unpacking
 
@@ -127,6 +128,7 @@ async def _asked(
     """Send a request, in the best way that is taken; return the response, its status and its body."""
     while True:
         response = await send(asking.request())
+        bounds.hearing.told = {name: value for name in HEADERS if (value := response.headers.get(name))}
         try:
             if asking.in_pieces and is_stream(response):
                 status, body = await asking.answer(response, bounds.size, time)

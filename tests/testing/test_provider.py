@@ -73,7 +73,7 @@ SCRIPT: list[dict[str, Any]] = [
 def calm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait neither for litellm nor for what failed in another test."""
     model.load()
-    monkeypatch.setattr("activities.models.patience._gates", {})
+    monkeypatch.setattr("activities.models.gates._gates", {})
 
 
 @contextmanager

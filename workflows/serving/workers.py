@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from activities.housekeeping.cleanup import Cleanup
 from activities.housekeeping.pages import PagesCodec, keep_page
 from activities.housekeeping.queues import breathe
 from activities.housekeeping.stored import StoreCleanup
+from activities.models.rates import SETTING, limits_in
 from activities.payloads.codecs import Codecs, codecs_of
 from activities.payloads.encryption import EncryptionCodec
 from activities.payloads.files import Files
@@ -41,6 +43,7 @@ from activities.values.converter import FailureSealed, data_converter
 from activities.workspace.isolation import allow_unsandboxed, isolation_in_words
 from workflows.engine.shard import Shard
 from workflows.errors import ChoreographyError, tell
+from workflows.limits.limiter import Limiter
 from workflows.memory.conversation import Conversation
 from workflows.memory.pages import JournalPages
 from workflows.program.choreography import Choreography
@@ -64,7 +67,7 @@ with one poll its calls came back one by one, each with a workflow task of its o
 _LARGE_TASK_S = 15.0
 """Seconds that a workflow task may take where there is a store: to read and to write what is large takes a second."""
 
-_OWN_WORKFLOWS = (Conversation, JournalPages, Shard)
+_OWN_WORKFLOWS = (Conversation, JournalPages, Limiter, Shard)
 
 
 class SettingsInvalid(ChoreographyError):
@@ -124,6 +127,7 @@ class Settings:
                 f"There is neither a choreography nor an agent with methods in {', '.join(modules)}: nothing to serve."
             )
         chosen = _chosen(serve, queues)
+        _check_environment()
         return cls(
             queues={name: queues[name] for name in chosen if name != CHOREOGRAPHY_QUEUE},
             choreographies=list(offer.choreographies.values()) if CHOREOGRAPHY_QUEUE in chosen else [],
@@ -374,6 +378,13 @@ def _queues(offer: Offer) -> dict[str, list[Activity]]:
     if offer.choreographies:
         queues[CHOREOGRAPHY_QUEUE] = []
     return queues
+
+
+def _check_environment() -> None:
+    try:
+        limits_in(os.environ.get(SETTING, ""))
+    except SettingInvalid as error:
+        raise SettingsInvalid(str(error)) from None
 
 
 def _per_minute(offer: Offer) -> dict[str, float]:

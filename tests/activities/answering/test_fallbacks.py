@@ -18,7 +18,7 @@ from activities.answering.checkpoint import Checkpoint
 from activities.errors import AgentError, ModelRefused, ModelUnavailable
 from activities.memory.port import InThisProcess, Nothing
 from activities.memory.transcript import Transcript
-from activities.models import patience
+from activities.models import gates, patience
 from activities.values.schema import ANSWER_TOOL
 from tests.conftest import Runs
 from tests.provider import (
@@ -253,8 +253,8 @@ async def tell_twice(asker: Asker) -> list[str]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "FIRST_DELAY_S", 0.2)
-    monkeypatch.setattr(patience, "LONGEST_DELAY_S", 0.5)
+    monkeypatch.setattr(gates, "FIRST_DELAY_S", 0.2)
+    monkeypatch.setattr(gates, "LONGEST_DELAY_S", 0.5)
     monkeypatch.setattr(patience, "_LOOK_S", (0.05, 0.2))
 
 

@@ -11,8 +11,8 @@ from temporalio.client import WorkflowFailureError, WorkflowHandle
 
 from activities import Agent, prompt, task, tool
 from activities.errors import ModelUnavailable
-from activities.models import model, patience
-from activities.models.patience import Gate
+from activities.models import gates, model, patience
+from activities.models.gates import Gate
 from tests.conftest import Runs
 from tests.provider import Cut, Fault, Garbage, Provider, Reply, Request, Slow, Streamed, Text, ToolCall, Tools
 from workflows import choreography, scatter
@@ -107,8 +107,8 @@ async def work(asker: Asker) -> str:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A minute lasts a second."""
-    monkeypatch.setattr(patience, "FIRST_DELAY_S", 0.2)
-    monkeypatch.setattr(patience, "LONGEST_DELAY_S", 1.0)
+    monkeypatch.setattr(gates, "FIRST_DELAY_S", 0.2)
+    monkeypatch.setattr(gates, "LONGEST_DELAY_S", 1.0)
     monkeypatch.setattr(patience, "_TOLD_S", 0.5)
     monkeypatch.setattr(patience, "_LOOK_S", (0.05, 0.2))
 
@@ -293,7 +293,7 @@ def test_a_failure_from_before_the_gate_was_closed_makes_nobody_wait_longer() ->
     tickets = [gate.enter() for _ in range(30)]
     for ticket in tickets:
         assert gate.failed(ticket, OUTAGE)
-    assert gate.seconds_to_next_try() <= patience.FIRST_DELAY_S
+    assert gate.seconds_to_next_try() <= gates.FIRST_DELAY_S
 
 
 def test_an_answer_that_stalls_closes_no_gate_and_opens_none() -> None:
