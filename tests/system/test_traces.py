@@ -109,6 +109,7 @@ async def test_a_run_over_two_workers_of_which_one_is_killed_is_one_trace_with_o
             "gen_ai.request.model": "openai/any",
         }.items()
     )
+    assert all(0 < span.attributes["gen_ai.response.time_to_first_chunk"] < 60 for span in collector.named("chat"))
     [root] = collector.named("invoke_workflow")
     assert root.attributes["temporalWorkflowID"] == "tour"
     assert root.began <= min(span.began for span in collector.spans)

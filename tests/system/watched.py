@@ -7,7 +7,6 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from activities import Agent, prompt, task, tool
-from activities.measures.measures import observe_first_token
 from testing.loopback import ToolCall
 from tests.provider import CONTEXT_LENGTH, Fault, Reply, Text, Tools
 from workflows import choreography, phase
@@ -34,7 +33,6 @@ class Scholar(Agent):
     @task
     async def file(self, folder: str) -> str:
         """Fail once, then do it."""
-        observe_first_token(0.2)
         mark = Path(folder) / "failed-once"
         if not mark.exists():
             mark.touch()
