@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -18,11 +19,13 @@ class Collected:
 
     Attributes:
         service: Of which service.
+        process: Of which process of it.
         parent: The id of its parent; empty for a root.
     """
 
     name: str
     service: str
+    process: str
     trace: str
     id: str
     parent: str
@@ -68,9 +71,9 @@ class Collector:
     def take(self, body: bytes) -> None:
         self.bytes += body
         for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-            service = {one.key: one.value.string_value for one in resource.resource.attributes}.get("service.name", "")
+            about = {one.key: one.value.string_value for one in resource.resource.attributes}
             for scope in resource.scope_spans:
-                self.spans += [_collected(span, service) for span in scope.spans]
+                self.spans += [_collected(span, about) for span in scope.spans]
 
     def named(self, beginning: str) -> list[Collected]:
         return [span for span in self.spans if span.name.startswith(beginning)]
@@ -79,10 +82,11 @@ class Collector:
         return Counter(span.name for span in self.spans)
 
 
-def _collected(span: Any, service: str) -> Collected:
+def _collected(span: Any, about: Mapping[str, str]) -> Collected:
     return Collected(
         name=span.name,
-        service=service,
+        service=about["service.name"],
+        process=about["service.instance.id"],
         trace=span.trace_id.hex(),
         id=span.span_id.hex(),
         parent=span.parent_span_id.hex(),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Sequence
 from importlib.util import find_spec
 from threading import Lock, Thread
@@ -29,6 +30,7 @@ SENT_EVERY_MS = 200
 LAST_WORDS_S = 5.0
 """Seconds for what is left when a worker ends."""
 
+_UNNAMED = "unknown_service"
 _QUEUE = 20_000
 _REMEMBERED = 50_000
 _ATTRIBUTE_LENGTH = 50_000
@@ -64,8 +66,11 @@ class Traces:
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-        name = os.environ.get("OTEL_SERVICE_NAME") or "choreography"
-        self._resource = Resource.create({"service.name": name})
+        told = Resource.create()
+        own = {"service.name": "choreography", "service.instance.id": f"{socket.gethostname()}-{os.getpid()}"}
+        if not str(told.attributes.get("service.name", _UNNAMED)).startswith(_UNNAMED):
+            own["service.name"] = str(told.attributes["service.name"])
+        self._resource = Resource({**told.attributes, **own})
         self._sending = BatchSpanProcessor(
             OTLPSpanExporter(endpoint=_address(endpoint)),
             max_queue_size=_QUEUE,

@@ -83,6 +83,7 @@ async def test_a_run_over_two_workers_of_which_one_is_killed_is_one_trace_with_o
         "chat openai/any": 40,
         "execute_tool note": 20,
     }
+    assert len({span.process for span in collector.spans}) == 2
     by_id = one_tree(collector.spans)
     for parent, child in (
         ("invoke_workflow explore", "phase"),
