@@ -64,7 +64,7 @@ class Report(BaseModel):
     a_minute: Amount = 0
     """How many were answered in the last minute, where no limit is known."""
     outage: Literal["", "away", "back"] = ""
-    """Whether the provider is away, as far as the process knows, or has come back since its last report."""
+    """Whether the provider has proved to be away since the process's last report, or has come back."""
 
 
 class Lease(BaseModel):
@@ -81,5 +81,5 @@ class Lease(BaseModel):
     """When to report again."""
     all_taken: bool = False
     """Whether nothing is left that could be had by asking sooner."""
-    outage: Literal["", "away", "try"] = ""
-    """Whether the provider is away, as far as all know, and whether this process is to try if it still is."""
+    away: bool = False
+    """Whether the provider is away, and another process tries when it is back."""

@@ -192,8 +192,9 @@ class Gate:
             return None
         if text and time.monotonic() < self._told_at.get(call.run_id, -math.inf) + _TOLD_APART_S:
             return None
+        now = time.monotonic()
         self._told[call.run_id] = (call.step, tell)
-        self._told_at[call.run_id] = time.monotonic()
+        self._told_at = {run: at for run, at in self._told_at.items() if now < at + _TOLD_APART_S} | {call.run_id: now}
         if not text:
             next_try = datetime.now(UTC) + timedelta(seconds=self.seconds_to_next_try())
             text = f"{self.in_words()}; next try at {next_try:%H:%M:%S} UTC, then every {LONGEST_DELAY_S:g} s or sooner"
@@ -212,8 +213,12 @@ class Gate:
             SettingInvalid: The setting of limits can't be read.
         """
         if key not in self._throttles:
-            self._throttles[key] = Throttle(self._model, self._tell_the_end)
+            self._throttles[key] = Throttle(self._model, self._nobody_waits_in_line)
         return self._throttles[key]
+
+    def _nobody_waits_in_line(self) -> None:
+        if self._since is None and self._told:
+            self._tell_the_end()
 
     def _tell_the_end(self) -> None:
         for step, tell in self._told.values():

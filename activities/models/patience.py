@@ -67,6 +67,8 @@ async def complete(request: model.ModelRequest) -> model.Answer:
                 raise
             patience.forgive(time.monotonic() - asked)
             is_for_all = gate.failed(ticket, error)
+            if is_for_all and not error.limited:
+                throttle.fails()
             if not request.waits:
                 raise
             if is_for_all:

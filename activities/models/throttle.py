@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import Context
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from activities.contract.leases import MOST_RUNS, Demand, Lease, NoLease, Rates, Report
 from activities.models.rates import are_off, limits_set_for, told_by
@@ -33,6 +33,7 @@ SCARCE_S = 60.0
 
 REFUSED_S = 300.0
 REFUSED_APART_S = 10.0
+_MANY_REFUSED = 10
 """Seconds for which they matter, though none are told, after one was refused so long after the first."""
 
 SOONEST_S = 1.0
@@ -100,7 +101,7 @@ class Throttle:
         self._told = self._remaining = Rates()
         self._matter_until = math.inf if self._set else 0.0
         self._refusals: deque[float] = deque(maxlen=100)
-        self._answers: deque[float] = deque(maxlen=10_000)
+        self._answers: deque[float] = deque(maxlen=2_000)
         self._when_nobody_waits = when_nobody_waits
         self._turns: Turns[Permit] = Turns()
         self._requests, self._tokens = Bucket(1.0), Bucket(1.0)
@@ -108,6 +109,8 @@ class Throttle:
         self._ends = 0.0
         self._sent: dict[str, _Sent] = {}
         self._refused = 0
+        self._outage: Literal["", "away", "back"] = ""
+        self._is_away = False
         self._completion, self._of_estimate = 200.0, 1.0
         self._keeping: asyncio.Task[None] | None = None
         self._wanted = asyncio.Event()
@@ -136,18 +139,29 @@ class Throttle:
             self._tokens.empty()
 
     def answered(self) -> None:
-        """Count a request that was answered, where nothing limits them yet."""
+        """Count a request that was answered."""
         self._answers.append(time.monotonic())
+        if self._is_away:
+            self._outage, self._is_away = "back", False
+            self._wanted.set()
 
     def refused(self) -> None:
         """Learn that a request was refused since too much was asked."""
         now = time.monotonic()
         self._refused += 1
         self._refusals.append(now)
-        while self._refusals[0] < now - REFUSED_S:
-            self._refusals.popleft()
-        if self.limits or now - self._refusals[0] >= REFUSED_APART_S:
+        if self.limits or self._are_refused_again_and_again(now):
             self._matters_for(REFUSED_S)
+
+    def _are_refused_again_and_again(self, now: float) -> bool:
+        lately = [at for at in self._refusals if at > now - 60]
+        answered = sum(at > now - 60 for at in self._answers)
+        return len(lately) >= _MANY_REFUSED * (1 + answered / 50) and lately[-1] - lately[0] >= REFUSED_APART_S
+
+    def fails(self) -> None:
+        """Learn that the provider is away."""
+        self._outage, self._is_away = "away", True
+        self._wanted.set()
 
     def ask(self, run: str, prompt_tokens: float, leases: Leases) -> Permit:
         """Ask for leave to send a request; it is given by the future that is in what is returned.
@@ -196,6 +210,8 @@ class Throttle:
 
     def in_words(self) -> str:
         """Say what is waited for."""
+        if self._lease is not None and self._lease.away:
+            return "is not to be had, another process tries when it is back"
         limits = self.limits
         told = [
             f"{limits.requests:,.0f} requests" if limits.requests else "",
@@ -285,6 +301,7 @@ class Throttle:
             demand = runs.setdefault(run, Demand())
             demand.waiting, demand.waiting_tokens = len(permits), sum(permit.tokens for permit in permits)
         refused, self._refused, self._sent = self._refused, 0, {}
+        outage, self._outage = self._outage, ""
         a_minute = 0 if self.limits else sum(at > now - 60 for at in self._answers)
         return Report(
             process=PROCESS,
@@ -294,6 +311,7 @@ class Throttle:
             remaining=self._remaining,
             refused=refused,
             a_minute=a_minute,
+            outage=outage,
         )
 
     def _first_without(self) -> Rates:

@@ -35,6 +35,16 @@ CUTS_APART_S = 10.0
 GROWTH = 0.004
 """Part of the limits by which it grows again, in a second."""
 
+GUESSED_GROWTH = 1.01
+"""By which it is multiplied in a second where nobody tells the limits: they may be anything."""
+
+MOST_GUESSED = 1_000.0
+
+FEW_REFUSED, PART_REFUSED = 3, 0.02
+"""How many are refused without anything being cut, and which part of all."""
+
+LATELY_S = 30.0
+
 LEAST_GUESSED = 10.0
 """Requests a minute from which on a limit is looked for, where nobody tells it."""
 
@@ -47,14 +57,6 @@ class Held(BaseModel):
     requests: dict[str, float]
     """What it wants, by run, in a minute."""
     tokens: dict[str, float]
-
-
-class Outage(BaseModel):
-    """That the provider is away, and who tries whether it still is."""
-
-    tries: int = 0
-    next_try: float
-    trier: str = ""
 
 
 class Pot(BaseModel):
@@ -70,12 +72,18 @@ class Pot(BaseModel):
     spent_at: float = -MINUTE_S
     """What was asked before the first lease, and when that was given: for a minute it is missing."""
     held: dict[str, Held] = {}
-    outage: Outage | None = None
+    trier: str = ""
+    """The process that tries whether the provider is back; empty while it is there."""
+    sent: float = 0.0
+    refused: float = 0.0
+    counted_from: float = 0.0
+    """How many requests were sent and refused, and since when: lately."""
 
     def lease(self, report: Report, now: float) -> Lease:
         """Take a report, and return what its process may send from now on."""
         self.held = {name: held for name, held in self.held.items() if held.until > now}
         self._learn(report, now)
+        self._look_for_outage(report)
         wants = _wants(report)
         before = self.held.pop(report.process, None)
         others = dict(self.held)
@@ -87,7 +95,8 @@ class Pot(BaseModel):
         )
         requests, of_requests = self._share("requests", report.process, others, now)
         tokens, of_tokens = self._share("tokens", report.process, others, now)
-        rates = Rates(requests=requests, tokens=tokens)
+        away = self.trier not in ("", report.process)
+        rates = Rates(requests=0.0 if away else requests, tokens=tokens)
         self.held[report.process].rates = rates
         unit: Unit = "tokens" if self._scarcity("tokens", now) > self._scarcity("requests", now) else "requests"
         share = of_requests if unit == "requests" else of_tokens
@@ -99,8 +108,9 @@ class Pot(BaseModel):
             weights=share,
             unit=unit,
             seconds=LEASE_S,
-            again_s=SOON_S if is_short else every,
-            all_taken=self._scarcity(unit, now) >= 1,
+            again_s=SOON_S if is_short and not away else every,
+            all_taken=away or self._scarcity(unit, now) >= 1,
+            away=away,
         )
 
     def given(self, unit: Unit, now: float) -> float | None:
@@ -146,16 +156,40 @@ class Pot(BaseModel):
                 tokens=_spent(report.limits.tokens, report.remaining.tokens),
             )
         self._grow(now)
-        if report.refused and (self.cut_at is None or now - self.cut_at >= CUTS_APART_S):
+        if self.cut_at is not None and now < self.cut_at + CUTS_APART_S:
+            return
+        self._count(report, now)
+        if self._are_refused():
             self.factor *= CUT
             self.cut_at = now
+            self.sent = self.refused = 0.0
+
+    def _count(self, report: Report, now: float) -> None:
+        if now >= self.counted_from + LATELY_S:
+            self.counted_from, self.sent, self.refused = now, self.sent / 2, self.refused / 2
+        self.sent += sum(demand.sent for demand in report.runs.values())
+        self.refused += report.refused
+
+    def _are_refused(self) -> bool:
+        """Whether so many are refused that it is for the rate: some providers refuse one now and then for nothing."""
+        return self.refused >= FEW_REFUSED and self.refused > PART_REFUSED * self.sent
+
+    def _look_for_outage(self, report: Report) -> None:
+        """Have one process try whether the provider is back, once one has found it away."""
+        if report.outage == "back":
+            self.trier = ""
+        elif self.trier not in self.held and (self.trier or report.outage == "away"):
+            self.trier = report.process
 
     def _grow(self, now: float) -> None:
         since, self.grown_at = self.grown_at, now
         if since is None:
             return
-        grown = self.factor + GROWTH * max(now - since, 0.0)
-        self.factor = grown if self.guessed else max(min(grown, 1.0), min(self.factor, 1.0))
+        passed = max(now - since, 0.0)
+        if self.guessed:
+            self.factor = min(self.factor * GUESSED_GROWTH**passed, MOST_GUESSED)
+        else:
+            self.factor = min(self.factor + GROWTH * passed, 1.0)
 
 
 def _spent(limit: float | None, remaining: float | None) -> float | None:

@@ -153,6 +153,20 @@ async def test_while_a_provider_is_down_one_request_at_a_time_tries(runs: Runs, 
     assert all(later - earlier > 0.5 for earlier, later in itertools.pairwise(tries))
 
 
+async def test_a_provider_that_is_away_for_ten_minutes_is_asked_twenty_times(
+    runs: Runs, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten minutes last four seconds."""
+    monkeypatch.setattr(gates, "FIRST_DELAY_S", 1 / 150)
+    monkeypatch.setattr(gates, "LONGEST_DELAY_S", 60 / 150)
+    monkeypatch.setattr(patience, "_LOOK_S", (0.01, 0.02))
+    async with runs.serving(__name__):
+        back = down(provider, Fault(503), seconds=0.3 + 600 / 150)
+        assert await runs.execute(tell_all, 40) == ["quack"] * 40
+    first = provider.requests[0].at
+    assert sum(first + 0.3 <= request.at < back for request in provider.requests) <= 20
+
+
 async def test_after_a_rate_limit_calls_do_not_all_come_at_once(runs: Runs, provider: Provider) -> None:
     async with runs.serving(__name__):
         back = down(provider, Fault(429, retry_after=1), seconds=2, then=Slow(0.5, Text("quack")))

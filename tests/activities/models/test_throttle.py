@@ -237,9 +237,11 @@ def test_limits_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_refusals_matter_by_themselves_only_if_they_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    one, now = Throttle("openai/any"), itertools.count(1000.0, 6.0)
+    one, now = Throttle("openai/any"), itertools.count(1000.0, 1.0)
     monkeypatch.setattr(time, "monotonic", lambda: next(now))
-    one.refused()
+    for _ in range(5):
+        one.refused()
     assert not one.matters
-    one.refused()
+    for _ in range(10):
+        one.refused()
     assert one.matters

@@ -107,6 +107,28 @@ def test_many_processes_report_less_often() -> None:
     assert len(leases) == 100
 
 
+def test_a_refusal_now_and_then_changes_nothing() -> None:
+    held = Pot()
+    for turn in range(20):
+        held.lease(wanting("p", a=1000, refused=int(turn % 7 == 0)), 20.0 * turn)
+    assert requests(held.lease(wanting("p", a=1000), 400.0)) == pytest.approx(ALL)
+
+
+def test_in_an_outage_one_process_tries_for_all() -> None:
+    held = Pot()
+    leases = settled(held, wanting("p1", a=10), wanting("p2", a=10))
+    assert not any(lease.away for lease in leases.values())
+    away = wanting("p1", a=10).model_copy(update={"outage": "away"})
+    assert requests(held.lease(away, 11.0)) > 0
+    others = held.lease(wanting("p2", a=10).model_copy(update={"outage": "away"}), 12.0)
+    assert (requests(others), others.away) == (0, True)
+    last = 12.0 + LEASE_S + 1  # the one that tried was killed
+    assert requests(held.lease(wanting("p2", a=10), last)) > 0
+    assert requests(held.lease(wanting("p3", a=10), last)) == 0
+    held.lease(wanting("p2", a=10).model_copy(update={"outage": "back"}), last + 1)
+    assert requests(held.lease(wanting("p3", a=10), last + 2)) > 0
+
+
 units: list[Literal["requests", "tokens"]] = ["requests", "tokens"]
 reports = st.builds(
     lambda process, waiting, sent, seconds, refused: Report(
