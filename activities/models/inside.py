@@ -7,9 +7,10 @@ which it asks most other providers, asks these as well.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from activities.contract.text import clip
@@ -26,6 +27,8 @@ NEEDED_AT_FIRST_USE = (
 
 NEEDED_BY_CLIENTS = ("jiter", "openai.resources.chat", "litellm._service_logger")
 """What it imports at its first request to a provider."""
+
+_NAMES_KEPT = 1_000
 
 _CALLBACKS = (
     "callbacks",
@@ -72,6 +75,41 @@ def guard_litellm() -> None:
     redaction: Any = secret_redaction
     redact = redaction.python_redact_string
     redaction.python_redact_string = lambda text: redact(clip(text, SHORT_ERROR))
+    _price_only_what_has_a_price()
+
+
+def _price_only_what_has_a_price() -> None:
+    """Spare litellm to look for the price of a model that it does not know, a server's own: a third of what it does.
+
+    It looks under a dozen names, by rules for each, and again for each answer.
+    """
+    import litellm
+    from litellm.litellm_core_utils.litellm_logging import Logging
+    from litellm.utils import get_base_model_from_metadata
+
+    logging: Any = Logging
+    calculate = logging.response_cost_calculator
+
+    @functools.lru_cache(maxsize=_NAMES_KEPT)
+    def is_known(name: str, provider: str | None, entries: int) -> bool:
+        for of_whom in (provider, None):
+            with suppress(Exception):  # it raises several things for a model that it does not know
+                litellm.get_model_info(name, of_whom)
+                return True
+        return False
+
+    def response_cost_calculator(self: Any, result: Any, *args: Any, **options: Any) -> float | None:
+        names = {self.model, getattr(result, "model", None)} - {None, ""}
+        provider = self.model_call_details.get("custom_llm_provider")
+        is_told = getattr(getattr(result, "usage", None), "cost", None) is not None
+        stands_for_another = get_base_model_from_metadata(self.model_call_details) is not None
+        entries = len(litellm.model_cost)  # it learns prices while it runs, from its user
+        if is_told or stands_for_another or any(is_known(str(name), provider, entries) for name in names):
+            cost: float | None = calculate(self, result, *args, **options)
+            return cost
+        return None
+
+    logging.response_cost_calculator = logging._response_cost_calculator = response_cost_calculator
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import pytest
 
 from activities.errors import ModelRefused
 from activities.models.model import ModelRequest, complete
+from tests.hostile import says
 from tests.provider import Provider, Request, Text
 
 LONG_WAY = "EXPERIMENTAL_OPENAI_BASE_LLM_HTTP_HANDLER"
@@ -121,3 +122,54 @@ async def test_a_long_conversation_is_sent_as_it_is(provider: Provider) -> None:
     await complete(ModelRequest("openai/any", messages))
 
     assert provider.requests[0].messages == json.loads(json.dumps(messages))
+
+
+@pytest.mark.parametrize(
+    ("model", "cost", "is_priced"),
+    [
+        ("openai/gpt-4o-mini", None, True),
+        ("openai/any", None, False),
+        ("openai/any", 0.5, True),
+        ("anthropic/claude-sonnet-4-5", None, True),
+        ("openai/ft:gpt-4o-mini-2024-07-18:me::1", None, True),
+    ],
+)
+async def test_no_price_is_looked_for_of_a_model_that_has_none(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch, model: str, cost: float | None, is_priced: bool
+) -> None:
+    asked = []
+    calculate = litellm.response_cost_calculator
+
+    def counted(**options: Any) -> Any:
+        asked.append(options)
+        return calculate(**options)
+
+    monkeypatch.setattr(litellm, "response_cost_calculator", counted)
+    usage = {"prompt_tokens": 1_000, "completion_tokens": 500, "cost": cost}
+    is_anthropic = model.startswith("anthropic")
+    provider.enqueue(
+        Text("hi", prompt_tokens=1_000, completion_tokens=500) if cost is None else says("hi", usage=usage)
+    )
+    base = provider.url.removesuffix("/v1") if is_anthropic else provider.url
+
+    answer = await complete(ModelRequest(model, MESSAGES[:2], parameters={"api_base": base, "api_key": "any"}))
+
+    assert bool(asked) is is_priced
+    if is_priced and cost is None:
+        expected = sum(litellm.cost_per_token(model, prompt_tokens=1_000, completion_tokens=500))
+        assert answer.usage.cost_usd == pytest.approx(expected)
+    elif not is_priced:
+        assert answer.usage.cost_usd is None
+
+
+async def test_a_price_that_litellm_learns_later_counts(provider: Provider) -> None:
+    here = {"api_base": provider.url, "api_key": "any"}
+    provider.enqueue(Text("hi"), Text("hi"))
+    before = await complete(ModelRequest("openai/mine", MESSAGES[:2], parameters=here))
+    price = {"input_cost_per_token": 1e-3, "output_cost_per_token": 0.0, "litellm_provider": "openai", "mode": "chat"}
+    litellm.register_model({"openai/mine": price})
+
+    after = await complete(ModelRequest("openai/mine", MESSAGES[:2], parameters=here))
+
+    assert before.usage.cost_usd is None
+    assert after.usage.cost_usd == pytest.approx(10 * 1e-3)
