@@ -62,6 +62,10 @@ class PayloadLost(AgentError):
     """What was kept in the store is not there any more, or is not what it was; names the file."""
 
 
+WAITS_TO_BE_MENDED = (KeyMissing, StoreMissing, PayloadLost)
+"""What a call is tried again for, and what is no failure of its own."""
+
+
 class ResultInvalid(AgentError):
     """A method returned something that is not of its declared type, or that is too large to be sent."""
 

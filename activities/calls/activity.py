@@ -44,11 +44,13 @@ from activities.contract.text import clip, explain
 from activities.declarations.agent import Agent, patience_of
 from activities.declarations.method import Method
 from activities.errors import (
+    WAITS_TO_BE_MENDED,
     AgentError,
     ArgumentInvalid,
     AttemptTimedOut,
     ModelUnavailable,
     ResultInvalid,
+    StoreMissing,
     place_of,
     says_stop,
 )
@@ -62,7 +64,7 @@ from activities.memory.port import Memory, Nothing
 from activities.models.gates import Notice
 from activities.models.hearing import Delta, listening
 from activities.models.patience import with_patience, without_waiting
-from activities.payloads.store import stores
+from activities.payloads.store import missing_in, stores
 from activities.values.values import NotKept
 
 logger = logging.getLogger(__name__)
@@ -81,6 +83,7 @@ def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
         contain_tasks()
         task = asyncio.current_task()
         room = Room(stores=stores(activity.client().data_converter.external_storage))
+        _check_that_all_is_there(payload)
         recorder = _Recorder(_checkpoint_of_earlier_attempts(), room)
         work: Work | None = None
         async with AsyncExitStack() as within:
@@ -103,7 +106,8 @@ def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
                 if says_stop(error):
                     _ended(recorder, "stopped")
                     raise _cancellation(recorder.checkpoint) or error from None
-                recorder.checkpoint.failures += 1
+                if not isinstance(raised_by(error), WAITS_TO_BE_MENDED):
+                    recorder.checkpoint.failures += 1
                 recorder.record()
                 failure = _failure(name, method, error, recorder.checkpoint)
                 _count_failure(recorder, failure)
@@ -326,6 +330,18 @@ def _waited() -> float:
     return round(max((info.started_time - info.current_attempt_scheduled_time).total_seconds(), 0.0), 3)
 
 
+def _check_that_all_is_there(payload: RawValue) -> None:
+    """Check, before a heartbeat takes the place of earlier ones, that what a call begins with is to be had.
+
+    Raises:
+        ApplicationError: It is not, and is tried again.
+    """
+    for given in (payload, *activity.info().heartbeat_details):
+        if (why := missing_in(given)) is not None:
+            logger.warning("can't begin: %s", why)
+            raise ApplicationError(clip(why), type=StoreMissing.__name__)
+
+
 def _checkpoint_of_earlier_attempts() -> Checkpoint | None:
     details = activity.info().heartbeat_details
     return Checkpoint.read(details[0]) if details else None
@@ -341,7 +357,7 @@ def _failure(name: str, method: Method[..., Any], error: BaseException, checkpoi
     elif isinstance(error, ModelUnavailable):
         delay = _sensible(error.retry_after)
     elif isinstance(error, AgentError):
-        may_pass = isinstance(error, AttemptTimedOut)
+        may_pass = isinstance(error, (AttemptTimedOut, *WAITS_TO_BE_MENDED))
     else:
         message = f"{message} ({place_of(error)})"
     final = not may_pass or checkpoint.failures > method.options.retries

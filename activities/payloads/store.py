@@ -14,18 +14,22 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from google.protobuf.message import DecodeError
 from temporalio.api.common.v1 import Payload
 from temporalio.api.sdk.v1 import ExternalStorageReference
+from temporalio.common import RawValue
 from temporalio.converter import (
+    ActivitySerializationContext,
     ExternalStorage,
+    SerializationContext,
     StorageDriver,
     StorageDriverClaim,
     StorageDriverRetrieveContext,
     StorageDriverStoreContext,
+    WithSerializationContext,
 )
 
 from activities.contract.limits import STORED_FROM, STORED_LIMIT
@@ -41,6 +45,7 @@ T = TypeVar("T")
 _NAME = "payload-store"
 _REFERENCE = ExternalStorageReference.DESCRIPTOR.full_name.encode()
 _CLAIM = "sha256"
+_MISSING = b"text/not-to-be-had"
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _PROBE = b"Whoever can read this reaches the store."
 _THREADS = ThreadPoolExecutor(8, thread_name_prefix="payload-store")
@@ -160,6 +165,54 @@ class NoStore(StorageDriver):
             f"A payload is kept in the store, and this process's {PAYLOAD_STORE} is not set. Set it to what the "
             "workers have; it goes on then."
         )
+
+
+class InActivities(ExternalStorage, WithSerializationContext):
+    """Storage for workers of activities: what is not to be had is told to the activity, as `missing_in` reads it.
+
+    The SDK would end an activity for good whose heartbeat's details can't be fetched.
+    """
+
+    def with_context(self, context: SerializationContext) -> Self:
+        """Return what fetches what an activity begins with; anything else that it does goes on as usual."""
+        if not isinstance(context, ActivitySerializationContext):
+            return self
+        drivers = [_Telling(driver) for driver in self.drivers]
+        select = self.driver_selector
+        return type(self)(
+            drivers,
+            driver_selector=(lambda context, payload: drivers[0] if select(context, payload) else None)
+            if select
+            else None,
+            payload_size_threshold=self.payload_size_threshold,
+        )
+
+
+class _Telling(StorageDriver):
+    def __init__(self, driver: StorageDriver) -> None:
+        self._driver = driver
+
+    def name(self) -> str:
+        return self._driver.name()
+
+    async def store(self, context: StorageDriverStoreContext, payloads: Sequence[Payload]) -> list[StorageDriverClaim]:
+        return await self._driver.store(context, payloads)
+
+    async def retrieve(
+        self, context: StorageDriverRetrieveContext, claims: Sequence[StorageDriverClaim]
+    ) -> list[Payload]:
+        try:
+            return await self._driver.retrieve(context, claims)
+        except (StoreMissing, PayloadLost) as error:
+            told = Payload(metadata={"encoding": _MISSING}, data=str(error).encode(errors="replace"))
+            return [told for _ in claims]
+
+
+def missing_in(value: object) -> str | None:
+    """Say why what an activity begins with is not to be had; None if it is."""
+    if isinstance(value, RawValue) and value.payload.metadata.get("encoding") == _MISSING:
+        return value.payload.data.decode()
+    return None
 
 
 def storage_from_environment() -> ExternalStorage:

@@ -6,9 +6,11 @@ import asyncio
 import os
 import random
 import string
+from datetime import timedelta
 from pathlib import Path
 
 from pydantic import BaseModel
+from temporalio.exceptions import ApplicationError
 
 from activities import Agent, Person, prompt, task, tool
 from workflows import choreography, continue_with, scatter
@@ -61,7 +63,9 @@ class Archivist(Agent):
         with Path(ledger).open("r+") as lines:
             if not lines.read():
                 lines.write("stumbled\n")
-                raise ValueError("stumbled")
+                raise ApplicationError(
+                    "stumbled", next_retry_delay=timedelta(seconds=float(os.environ.get("REST", "0")))
+                )
         return f"{said} {len(self.state.text)}"
 
 

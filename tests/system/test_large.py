@@ -270,6 +270,32 @@ async def test_heartbeats_carry_a_large_state_to_the_next_attempt(
     assert len(provider.requests) == 2
 
 
+async def test_a_call_waits_for_what_is_not_in_the_store_and_makes_nothing_twice(
+    stored: Client,
+    provider: Provider,
+    ledger: Ledger,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("REST", "4")
+    provider.enqueue(Tools((ToolCall("fill", {"size": 3_000_000}),)), Text("read"))
+    run = await start(stored, "stumble_once", str(ledger.path))
+
+    async def rests() -> bool:
+        calls = (await run.describe()).raw_description.pending_activities
+        return any(call.attempt == 2 and call.HasField("next_attempt_schedule_time") for call in calls)
+
+    while not await rests():
+        await asyncio.sleep(0.02)
+    (tmp_path / "store").rename(tmp_path / "elsewhere")
+    await eventually(lambda: "there is no such folder on this machine" in caplog.text)
+    (tmp_path / "elsewhere").rename(tmp_path / "store")
+
+    assert await run.result() == "read 3000000"
+    assert len(provider.requests) == 2
+
+
 async def test_parts_of_a_scatter(stored: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workflows.program.sharding, "SHARD_FROM", 3)
     texts = [str(number) + noise(1_500_000) for number in range(4)]

@@ -38,7 +38,7 @@ from activities.payloads.codecs import Codecs, codecs_of
 from activities.payloads.encryption import EncryptionCodec
 from activities.payloads.files import Files
 from activities.payloads.hiding import HidingCodec
-from activities.payloads.store import days_from_environment, storage_from_environment, store_of, stores
+from activities.payloads.store import InActivities, days_from_environment, storage_from_environment, store_of, stores
 from activities.values.converter import FailureSealed, data_converter
 from activities.workspace.isolation import allow_unsandboxed, isolation_in_words
 from workflows.engine.shard import Shard
@@ -298,12 +298,23 @@ def replayed(choreographies: Sequence[Choreography[..., Any]]) -> ReplayerConfig
     )
 
 
+def _for_activities(client: Client) -> Client:
+    """Return a client whose workers tell an activity of what is not in the store, instead of ending it for good."""
+    config = client.config(active_config=True)
+    storage = config["data_converter"].external_storage
+    if storage is None:
+        return client
+    telling = InActivities(storage.drivers, storage.driver_selector, storage.payload_size_threshold)
+    config["data_converter"] = dataclasses.replace(config["data_converter"], external_storage=telling)
+    return Client(**config)
+
+
 def _activity_worker(
     client: Client, queue: str, activities: Sequence[Activity], settings: Settings, tracing: Sequence[Interceptor]
 ) -> Worker:
     per_minute = settings.per_minute.get(queue)
     return Worker(
-        client,
+        _for_activities(client),
         task_queue=of_team(settings.team, queue),
         activities=activities,
         interceptors=tracing,
