@@ -107,6 +107,7 @@ def parser() -> argparse.ArgumentParser:
     )
     dev.add_argument("--port", type=int, help="the dev server's port (default 7233, or a free one)")
     dev.add_argument("--ui-port", type=int, help="its Web UI's port (default 8233, or a free one)")
+    dev.add_argument("--board-port", type=int, help="the port of the board, a page (default 8234, or a free one)")
     return made
 
 
@@ -119,6 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from activities.errors import AgentError
     from activities.measures.otel import Traces, traces_wanted
     from activities.measures.temporal import runtime_with_metrics
+    from console.board.beside import board_beside
     from console.dev_server import DevServer, DevServerError
     from workflows.errors import ChoreographyError
     from workflows.serving.loading import Loading
@@ -147,7 +149,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ) as server:
             print(f"Temporal dev server: {server.address}, data in {server.db_file}")
             print(f"Temporal Web UI:     {server.ui_url}", flush=True)
-            return asyncio.run(serve(settings, loading, server.address, runtime, traces))
+            with board_beside(server, options.board_port) as board:
+                print(f"Board:               {board}", flush=True)
+                return asyncio.run(serve(settings, loading, server.address, runtime, traces))
     except (ChoreographyError, AgentError, DevServerError) as error:
         print(f"worker.py: {error}", file=sys.stderr)
         return 2

@@ -13,7 +13,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m console",
         description="Clients for a person at a terminal beside the temporal CLI.",
-        epilog="watch, show and fork ask the server that Temporal's own settings name: TEMPORAL_ADDRESS, "
+        epilog="watch, show, fork and board ask the server that Temporal's own settings name: TEMPORAL_ADDRESS, "
         "TEMPORAL_NAMESPACE, TEMPORAL_PROFILE and so on.",
     )
     commands = made.add_subparsers(dest="command", required=True)
@@ -91,6 +91,19 @@ def parser() -> argparse.ArgumentParser:
         metavar="URL",
         help="the address of a Web UI on another machine; repeatable",
     )
+    board = commands.add_parser(
+        "board",
+        help="serve a page on which runs are seen, answered and steered",
+        description="Serve a page, and an interface for programs (/openapi.json), until Ctrl-C: runs, who works on "
+        "what, what agents say, and everything that waits for a person, with buttons. It keeps nothing: all of it is "
+        "Temporal's. Where others than this machine can reach it, BOARD_TOKENS says who may do what: "
+        "NAME=look|answer|steer:TOKEN, several with commas; NAME=answer(owner):TOKEN answers for that person only.",
+    )
+    board.add_argument("--host", default="127.0.0.1", help="where to listen (default %(default)s)")
+    board.add_argument("--port", type=int, default=8234, help="the port; 0 for a free one (default %(default)s)")
+    board.add_argument(
+        "--name", action="append", default=[], metavar="HOST", help="another name by which it is reached; repeatable"
+    )
     commands.add_parser(
         "key",
         help="make a key for PAYLOAD_KEY",
@@ -130,6 +143,10 @@ def _run(options: argparse.Namespace) -> int:
         from console.codec import serve_codec
 
         return serve_codec(options.host, options.port, options.origin)
+    if options.command == "board":
+        from console.board.serving import serve_board
+
+        return serve_board(options.host, options.port, options.name)
     if options.command == "key":
         from activities.payloads.encryption import new_key
 

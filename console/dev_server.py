@@ -132,9 +132,9 @@ class _Ports:
     def choose(cls, grpc: int | None, ui_port: int | None, *, ui: bool) -> Self:
         with contextlib.ExitStack() as taken:
             return cls(
-                grpc=grpc or _free_port(7233, taken),
-                ui=(ui_port or _free_port(8233, taken)) if ui else None,
-                http=_free_port(0, taken),
+                grpc=grpc or free_port(7233, taken),
+                ui=(ui_port or free_port(8233, taken)) if ui else None,
+                http=free_port(0, taken),
             )
 
     def options(self) -> list[str]:
@@ -142,7 +142,7 @@ class _Ports:
         return ["--ip", HOST, "--port", str(self.grpc), "--http-port", str(self.http), *ui]
 
 
-def _free_port(preferred: int, taken: contextlib.ExitStack) -> int:
+def free_port(preferred: int, taken: contextlib.ExitStack) -> int:
     """Return the preferred port or else any, held until `taken` closes so that the next one differs."""
     probe = taken.enter_context(socket.socket())
     # As the server does: a port whose last connections are still closing is free.

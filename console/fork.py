@@ -62,7 +62,31 @@ def fork(wish: Wish) -> int:
 
 
 async def _fork(wish: Wish) -> None:
-    client = await connect()
+    begun = await begin_fork(await connect(), wish)
+    print(begun.told)
+    print(f"Watch it:  python -m console watch {begun.workflow_id}")
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A fork that has begun.
+
+    Attributes:
+        workflow_id: Its id.
+        told: What it took over.
+    """
+
+    workflow_id: str
+    told: str
+
+
+async def begin_fork(client: Client, wish: Wish) -> Begun:
+    """Fork a run.
+
+    Raises:
+        ForkError: It can't be; says why.
+        RPCError: There is no such run, or no worker answers for it.
+    """
     old = client.get_workflow_handle(wish.workflow_id)
     described = await old.describe(rpc_timeout=_RPC_TIMEOUT)
     point = await _point(old, wish.step)
@@ -75,9 +99,8 @@ async def _fork(wish: Wish) -> None:
         await new.terminate("its workspace could not be copied")
         raise ForkError(f"the workspace can't be copied, so {new.id} was not begun: {error}") from error
     await _let_go(new)
-    print(f"{new.id} goes on from step {wish.step} of {wish.workflow_id}: {point.calls} results are taken over.")
-    print(f"Workspace: {copied}")
-    print(f"Watch it:  python -m console watch {new.id}")
+    took_over = f"{new.id} goes on from step {wish.step} of {wish.workflow_id}: {point.calls} results are taken over."
+    return Begun(new.id, f"{took_over}\nWorkspace: {copied}")
 
 
 async def _let_go(new: WorkflowHandle[Any, Any]) -> None:

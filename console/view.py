@@ -59,11 +59,11 @@ class Sight:
     def headline(self) -> str:
         """How it is, in words: as the run says, or as the server does where the run can't."""
         if self.status is None or self.progress is None:
-            return _as_word(self.status) if self.status else "not seen yet"
+            return as_word(self.status) if self.status else "not seen yet"
         runs_on = self.status == WorkflowExecutionStatus.RUNNING
         if runs_on or self.progress.status in ("done", "failed", "cancelled"):
             return self.progress.headline()
-        return _as_word(self.status)
+        return as_word(self.status)
 
     def seconds(self, now: datetime) -> float:
         """How long it has lasted."""
@@ -142,6 +142,7 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
-def _as_word(status: WorkflowExecutionStatus) -> str:
+def as_word(status: WorkflowExecutionStatus) -> str:
+    """Return what the server says of a run as the word that runs themselves use."""
     words = {WorkflowExecutionStatus.COMPLETED: "done", WorkflowExecutionStatus.CANCELED: "cancelled"}
     return words.get(status, status.name.lower().replace("_", " "))

@@ -5,30 +5,17 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
 from rich.live import Live
-from temporalio.client import (
-    Client,
-    WorkflowExecutionStatus,
-    WorkflowFailureError,
-    WorkflowHandle,
-    WorkflowQueryFailedError,
-)
-from temporalio.exceptions import ApplicationError
+from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.border.washing import washed, washed_tree
-from console.trouble import nobody_answers, troubles_of
+from console.looking import look
 from console.view import Sight, line, page
 from workflows.serving.workers import SettingsInvalid, connect
-from workflows.shown.progress import Progress
-
-_RPC_TIMEOUT = timedelta(seconds=5)
-# The client's own time limit ends a call as cancelled.
-_UNANSWERED = (RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)
 
 
 class _Watch:
@@ -44,7 +31,7 @@ class _Watch:
         """Look at a run until it has ended; whatever is in the way may pass."""
         while True:
             try:
-                await self._look(sight)
+                await look(await self._connected(), sight)
             except SettingsInvalid as error:
                 sight.troubles = [f"{error} Trying again."]
             except RPCError as error:
@@ -52,33 +39,6 @@ class _Watch:
             if sight.has_ended:
                 return
             await asyncio.sleep(self._every)
-
-    async def _look(self, sight: Sight) -> None:
-        client = await self._connected()
-        handle = client.get_workflow_handle(sight.workflow_id)
-        described = await handle.describe(rpc_timeout=_RPC_TIMEOUT)
-        runs = described.status == WorkflowExecutionStatus.RUNNING
-        troubles = await troubles_of(client, described) if runs else []
-        if troubles:  # a run that is in trouble may take its time to answer
-            sight.status, sight.troubles = described.status, troubles
-        try:
-            told = await handle.query("progress", result_type=Progress, rpc_timeout=_RPC_TIMEOUT)
-            sight.progress = Progress.model_validate(washed_tree(told.model_dump()))
-        except WorkflowQueryFailedError as error:
-            troubles.insert(0, _no_run(described.workflow_type, error.message))
-        except RPCError as error:
-            if "not found, known queries" in error.message:
-                troubles.insert(0, _no_run(described.workflow_type, error.message))
-            elif error.status not in _UNANSWERED:
-                troubles.insert(0, f"it can't be asked: {error.message}")
-            elif not troubles:
-                troubles = [await nobody_answers(client, described)]
-        except ApplicationError as error:  # of another version
-            troubles.insert(0, f"its progress can't be read: {error.message}")
-        if described.status == WorkflowExecutionStatus.FAILED:
-            sight.failure = await _failure(handle)
-        sight.status, sight.troubles = described.status, troubles
-        sight.began, sight.ended = described.start_time, described.close_time
 
     async def _connected(self) -> Client:
         async with self._connecting:
@@ -140,19 +100,7 @@ async def _show_lines(sights: Sequence[Sight], following: asyncio.Future[Any], c
         await asyncio.wait([following], timeout=every / 2)
 
 
-async def _failure(handle: WorkflowHandle[Any, Any]) -> str:
-    try:
-        await handle.result(rpc_timeout=_RPC_TIMEOUT)
-    except WorkflowFailureError as error:
-        return washed(str(error.cause))
-    return ""
-
-
 def _trouble(error: RPCError) -> str:
     if error.status == RPCStatusCode.NOT_FOUND:
         return "there is no run of this id (yet); waiting for it. 'temporal workflow list' shows what there is."
     return f"the server doesn't answer ({error.message}). Trying again."
-
-
-def _no_run(workflow_type: str, said: str) -> str:
-    return f"it tells no progress: a workflow of type '{workflow_type}' is no choreography's run ({said})"

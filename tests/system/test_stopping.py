@@ -68,13 +68,11 @@ async def test_a_second_ctrl_c_quits_at_once(workers: Workers, runs: Runs, ledge
 
 async def test_the_dev_server_stops_with_its_worker(workers: Workers, tmp_path: Path) -> None:
     # Ports of its own: its usual ones are taken by another server as soon as they are free.
-    port, ui_port = free_port(), free_port()
-    options = ("--db", str(tmp_path / "dev.db"), "--port", port, "--ui-port", ui_port)
+    port, ui_port, board_port = ports = [free_port() for _ in range(3)]
+    options = ("--db", str(tmp_path / "dev.db"), "--port", port, "--ui-port", ui_port, "--board-port", board_port)
     worker = workers.start("dev", *CROWD, *options, TEMPORAL_PROFILE="somebody's own")
     await worker.serves()
-    assert is_listening(port)
-    assert is_listening(ui_port)
+    await eventually(lambda: all(map(is_listening, ports)))
     worker.interrupt()
     assert await worker.exit_code() == 0
-    assert not is_listening(port)
-    assert not is_listening(ui_port)
+    assert not [listening for listening in ports if is_listening(listening)]

@@ -1,0 +1,87 @@
+"""What goes on, to whoever looks: one look at a run for all who watch it, and the newest of it to each.
+
+A slow reader holds nothing up: it misses what was in between. When nobody watches, nobody looks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+EVERY_S = 1.0
+"""Seconds between two looks."""
+
+_PING_S = 15.0
+"""Seconds after which something is sent in any case, so that a connection that is gone is noticed."""
+
+Parts = Mapping[str, str]
+"""Parts of a page, by their names."""
+
+
+@dataclass(eq=False)
+class _Reader:
+    """Somebody who watches: what it has not been sent yet."""
+
+    news: dict[str, str] = field(default_factory=dict)
+    there: asyncio.Event = field(default_factory=asyncio.Event)
+    is_over: bool = False
+
+    def tell(self, parts: Parts) -> None:
+        self.news.update(parts)
+        self.there.set()
+
+
+class Watched:
+    """A page that changes, and those who watch it."""
+
+    def __init__(self, look: Callable[[], Awaitable[tuple[Parts, bool]]]) -> None:
+        """Be watched.
+
+        Args:
+            look: Returns the parts of the page as they are now, and whether they will change no more.
+        """
+        self._look = look
+        self._readers: set[_Reader] = set()
+        self._shown: dict[str, str] = {}
+        self._looking: asyncio.Task[None] | None = None
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether anybody looks."""
+        return bool(self._readers)
+
+    async def parts(self) -> AsyncIterator[Parts]:
+        """Yield what is new: all parts first, then those that have changed; nothing now and then, as a sign of life."""
+        reader = _Reader(dict(self._shown))
+        self._readers.add(reader)
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._keep_looking())
+        try:
+            while True:
+                if not reader.news:
+                    if reader.is_over:
+                        return
+                    reader.there.clear()
+                    try:
+                        async with asyncio.timeout(_PING_S):
+                            await reader.there.wait()
+                    except TimeoutError:
+                        pass
+                news, reader.news = reader.news, {}
+                yield news
+        finally:
+            self._readers.discard(reader)
+
+    async def _keep_looking(self) -> None:
+        while self._readers:
+            parts, is_over = await self._look()
+            news = {name: part for name, part in parts.items() if self._shown.get(name) != part}
+            self._shown.update(news)
+            for reader in self._readers:
+                reader.is_over = is_over
+                if news or is_over:
+                    reader.tell(news)
+            if is_over:
+                return
+            await asyncio.sleep(EVERY_S)

@@ -1,0 +1,266 @@
+"""What the board shows: the list of runs, a run as it is now, its calls, and what its agents said."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel
+from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus, WorkflowQueryFailedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities.border.washing import washed, washed_tree
+from activities.contract.conversations import TranscriptPage
+from activities.contract.names import CONVERSATION, JOURNAL, SHARD, conversation_id
+from activities.memory.transcript import Entry, shortened
+from console.history import CallSeen, read_run
+from console.looking import RPC_TIMEOUT, look
+from console.view import Sight, as_word
+from workflows.shown.progress import Progress, money, tokens_of
+
+RUNS_SHOWN = 50
+SHOWN_OF_A_MESSAGE = 20_000
+"""Characters of what was said once that are shown: a browser takes long for a line of ten million."""
+
+MESSAGES_SHOWN = 300
+"""Entries of a transcript on one page, the last ones."""
+
+_PARTS = frozenset({CONVERSATION, JOURNAL, SHARD})
+_CONTROL = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.)|[\x00-\x08\x0b-\x1f\x7f-\x9f]", re.DOTALL
+)
+
+
+class RunListed(BaseModel):
+    """A run in the list."""
+
+    id: str
+    choreography: str
+    status: str
+    """`running`, `waits`, `paused`, `done`, `failed`, `cancelled`, or what else the server says."""
+    began: datetime
+    ended: datetime | None = None
+    cost_usd: float | None = None
+    tokens: int | None = None
+
+
+class QuestionShown(BaseModel):
+    """What a run wants to know from a person."""
+
+    id: str
+    person: str
+    method: str
+    text: str
+    asked_at: datetime
+    deadline: datetime | None = None
+    answer_schema: dict[str, Any]
+
+
+class RunShown(BaseModel):
+    """A run as it is now."""
+
+    id: str
+    headline: str
+    """How it is, in words."""
+    began: datetime | None = None
+    ended: datetime | None = None
+    progress: Progress | None = None
+    questions: list[QuestionShown] = []
+    troubles: list[str] = []
+    failure: str = ""
+    result: str = ""
+    """What it came to, as JSON; cut where it is long."""
+
+
+class CallShown(BaseModel):
+    """A call of a run, as `show` lists it."""
+
+    step: str
+    instance: str
+    method: str
+    item: str
+    began: datetime
+    seconds: float
+    outcome: str
+    tokens: int
+    cost_usd: float | None
+
+
+async def list_runs(client: Client, status: str = "") -> list[RunListed]:
+    """Return the newest runs, without what belongs to them.
+
+    Args:
+        client: Temporal's client.
+        status: Only those of this `RunStatus`; all if it is empty.
+    """
+    query = "Choreography IS NOT NULL" + (f" AND RunStatus = '{status}'" if status else "")
+    try:
+        return await _listed(client, query)
+    except RPCError as error:
+        if error.status != RPCStatusCode.INVALID_ARGUMENT:
+            raise
+    found = await _listed(client, "ExecutionStatus != 'ContinuedAsNew'")  # it does not know runs' attributes
+    return [run for run in found if not status or run.status == status]
+
+
+async def _listed(client: Client, query: str) -> list[RunListed]:
+    found = []
+    async for execution in client.list_workflows(query, page_size=RUNS_SHOWN):
+        is_run = execution.parent_id is None and execution.workflow_type not in _PARTS
+        if is_run and execution.status != WorkflowExecutionStatus.CONTINUED_AS_NEW:
+            found.append(_as_listed(execution))
+        if len(found) == RUNS_SHOWN:
+            break
+    return found
+
+
+def _as_listed(execution: WorkflowExecution) -> RunListed:
+    told = {pair.key.name: pair.value for pair in execution.typed_search_attributes.search_attributes}
+    is_open = execution.status in (None, WorkflowExecutionStatus.RUNNING)
+    word = as_word(execution.status) if execution.status else "running"
+    return RunListed(
+        id=execution.id,
+        choreography=execution.workflow_type,
+        status=told.get("RunStatus", word) if is_open else word,
+        began=execution.start_time,
+        ended=execution.close_time,
+        cost_usd=told.get("CostUsd"),
+        tokens=told.get("Tokens"),
+    )
+
+
+async def run_now(client: Client, workflow_id: str) -> RunShown:
+    """Return a run as it is now.
+
+    Raises:
+        RPCError: There is no such run, or the server does not answer.
+    """
+    sight = Sight(workflow_id)
+    await look(client, sight)
+    questions = await _questions(client, workflow_id) if sight.progress and not sight.has_ended else []
+    return RunShown(
+        id=workflow_id,
+        headline=sight.headline,
+        began=sight.began,
+        ended=sight.ended,
+        progress=sight.progress,
+        questions=questions,
+        troubles=sight.troubles,
+        failure=plain(sight.failure),
+        result=await _result(client, sight),
+    )
+
+
+async def _result(client: Client, sight: Sight) -> str:
+    if sight.status != WorkflowExecutionStatus.COMPLETED:
+        return ""
+    result = await client.get_workflow_handle(sight.workflow_id).result(rpc_timeout=RPC_TIMEOUT)
+    return plain(json.dumps(result, indent=2, ensure_ascii=False))
+
+
+async def _questions(client: Client, workflow_id: str) -> list[QuestionShown]:
+    try:
+        told = await client.get_workflow_handle(workflow_id).query("questions", rpc_timeout=RPC_TIMEOUT)
+    except (RPCError, WorkflowQueryFailedError):  # it was asked for its progress just before
+        return []
+    return [QuestionShown.model_validate({**washed_tree(one), "text": plain(one["text"])}) for one in told]
+
+
+async def calls_of(client: Client, workflow_id: str) -> list[CallShown]:
+    """Return all calls of a run, from its histories.
+
+    Raises:
+        RPCError: There is no such run, or the server does not answer.
+    """
+    run = await read_run(client, workflow_id)
+    return [_as_shown(call, run.ended or datetime.now(UTC)) for call in run.calls]
+
+
+def _as_shown(call: CallSeen, now: datetime) -> CallShown:
+    outcome = call.error or ("waits for approval" if call.paused else "done" if call.ended else "running")
+    return CallShown(
+        step=call.step,
+        instance=call.instance,
+        method=call.method,
+        item=plain(call.item),
+        began=call.scheduled,
+        seconds=call.seconds or (now - call.scheduled).total_seconds(),
+        outcome=plain(outcome),
+        tokens=tokens_of(call.usage),
+        cost_usd=call.usage.cost_usd if call.usage.model_calls else None,
+    )
+
+
+class Said(BaseModel):
+    """Something that was said in a conversation, for people to read.
+
+    Attributes:
+        who: `user`, `assistant`, `tool`, `system`, or the kind of a note.
+        text: What.
+        tools: Calls of tools, each with its name and its arguments.
+        inside: What was said inside of it.
+        heard: Whether the agent has heard it, where a person told it something.
+    """
+
+    who: str
+    text: str = ""
+    tools: list[tuple[str, str]] = []
+    inside: list[Said] = []
+    heard: bool = True
+
+
+async def transcript_of(client: Client, workflow_id: str, instance: str) -> tuple[list[Said], int]:
+    """Return what was said in a conversation, the newest part of it, and how much before that is left out.
+
+    Raises:
+        RPCError: There is no such conversation, or nobody answers for it.
+    """
+    entries: list[Entry] = []
+    run_id: str | None = None
+    while len(entries) < MESSAGES_SHOWN:
+        handle = client.get_workflow_handle(conversation_id(workflow_id, instance), run_id=run_id)
+        part: list[Entry] = []
+        after: int | None = 0
+        while after is not None:
+            page = await handle.query("transcript", after, result_type=TranscriptPage, rpc_timeout=RPC_TIMEOUT)
+            part, after = [*part, *page.entries], page.next
+        entries, run_id = [*part, *entries], page.earlier_run
+        if run_id is None:
+            break
+    left_out = max(0, len(entries) - MESSAGES_SHOWN)
+    return [_said(entry) for entry in entries[left_out:]], left_out
+
+
+def _said(entry: Entry) -> Said:
+    calls: Sequence[Any] = entry.get("tool_calls") or ()
+    inside = [_said(one) for one in entry.get("entries", ())]
+    text = str(entry.get("content") or entry.get("text") or "")
+    if entry.get("note") == "branch":
+        text = f"The run was taken back: it goes on after entry {entry.get('after')}."
+    return Said(
+        who=str(entry.get("note") or entry.get("role") or "?"),
+        text=plain(text),
+        tools=[(plain(call["function"]["name"]), plain(call["function"]["arguments"])) for call in calls],
+        inside=inside,
+        heard=entry.get("heard", True),
+    )
+
+
+def plain(text: str) -> str:
+    """Return a text without what steers terminals, and not longer than a browser takes."""
+    return shortened(_CONTROL.sub("", washed(text)), SHOWN_OF_A_MESSAGE)
+
+
+def facts(run: RunShown) -> Iterator[tuple[str, str]]:
+    """Yield what is said of a run in a few words: what was used of models, calls, cost."""
+    if run.progress:
+        usage = run.progress.usage
+        yield "calls", f"{run.progress.calls_done:,} done, {run.progress.calls_running:,} running"
+        if run.progress.calls_failed:
+            yield "failed", f"{run.progress.calls_failed:,}"
+        if usage.model_calls:
+            yield "tokens", f"{tokens_of(usage):,}"
+            yield "cost", "unknown" if usage.cost_usd is None else f"{money(usage.cost_usd)} USD"
