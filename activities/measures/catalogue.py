@@ -90,7 +90,7 @@ COMPACTIONS = Metric("choreography_compactions", "Conversations that were made s
 WAITS = Metric(
     "choreography_model_wait",
     "How long calls waited for a model, by reason: limit, where too much was asked of it, or outage.",
-    (*_OF_A_CALL, "reason"),
+    (*_OF_A_MODEL, "reason"),
     "seconds",
     _LONG_S,
 )

@@ -84,13 +84,14 @@ class Gate:
     """The gate before one model at one address.
 
     Attributes:
+        model: The model.
         about: The model, with its address where that is set.
         limited: Whether it was closed, the last time, since too much was asked of the model.
     """
 
     def __init__(self, model: str, address: str | None) -> None:
         self.about = f"{model} at {address}" if address else model
-        self._model = model
+        self.model = model
         self._period = 0  # counts its closings and openings
         self._since: datetime | None = None  # when it was closed; None while it is open
         self._reason = ""
@@ -165,7 +166,7 @@ class Gate:
             logger.warning("%s is not to be had, calls wait for it: %s", self.about, error)
         self._failures += 1
         self.limited = error.limited
-        self._reason = str(error).partition(". ")[0].removeprefix(f"{self._model} ")
+        self._reason = str(error).partition(". ")[0].removeprefix(f"{self.model} ")
         self._next_try = now + delay(self._failures, error.retry_after)
         return True
 
@@ -213,7 +214,7 @@ class Gate:
             SettingInvalid: The setting of limits can't be read.
         """
         if key not in self._throttles:
-            self._throttles[key] = Throttle(self._model, self._nobody_waits_in_line)
+            self._throttles[key] = Throttle(self.model, self._nobody_waits_in_line)
         return self._throttles[key]
 
     def _nobody_waits_in_line(self) -> None:

@@ -76,7 +76,7 @@ async def complete(request: model.ModelRequest) -> model.Answer:
             own_faults += 1
             if own_faults == _OWN_FAULTS:
                 raise
-            with patience.waiting(limited=error.limited):
+            with patience.waiting(request.model, limited=error.limited):
                 await asyncio.sleep(min(delay(own_faults, error.retry_after), patience.left))
         except AgentError:
             leave.not_answered()
@@ -151,7 +151,7 @@ async def _leave(request: model.ModelRequest, gate: Gate, throttle: Throttle, pa
 async def _until_given(
     permit: Permit, request: model.ModelRequest, gate: Gate, throttle: Throttle, patience: Patience
 ) -> None:
-    with patience.waiting(limited=True):
+    with patience.waiting(request.model, limited=True):
         most = patience.left if request.waits else min(patience.left, _TOLD_S)
         done, _ = await asyncio.wait([permit.given], timeout=min(_TOLD_S, most))
         if not done and most > _TOLD_S:
@@ -194,7 +194,7 @@ class Waiting:
             self._own_faults += 1
             if self._own_faults == _OWN_FAULTS:
                 raise error
-            with patience.waiting(limited=error.limited):
+            with patience.waiting(requests[0].model, limited=error.limited):
                 await asyncio.sleep(min(delay(self._own_faults, error.retry_after), patience.left))
         await _turn(gates, patience, self._began)
 
@@ -209,7 +209,7 @@ async def _turn(gates: Sequence[Gate], patience: Patience, began: float) -> None
     """
     if any(gate.admits() for gate in gates):
         return
-    with patience.waiting(limited=any(gate.limited for gate in gates)):
+    with patience.waiting(gates[0].model, limited=any(gate.limited for gate in gates)):
         ends = time.monotonic() + patience.left
         while not any(gate.admits() for gate in gates):
             now = time.monotonic()
@@ -250,10 +250,11 @@ class Patience:
         self.left = self.seconds
 
     @contextmanager
-    def waiting(self, *, limited: bool) -> Iterator[None]:
+    def waiting(self, name: str, *, limited: bool) -> Iterator[None]:
         """Wait, for as long as the block lasts.
 
         Args:
+            name: Of the model.
             limited: Whether it is since too much was asked of a model; else it is away.
         """
         began = time.monotonic()
@@ -265,7 +266,7 @@ class Patience:
         finally:
             waited = time.monotonic() - began
             self.left -= waited
-            observe(WAITS, waited, reason="limit" if limited else "outage")
+            observe(WAITS, waited, model=name, reason="limit" if limited else "outage")
             for limit in limits:
                 limit.go_on()
 
