@@ -70,6 +70,8 @@ class RunShown(BaseModel):
     progress: Progress | None = None
     questions: list[QuestionShown] = []
     troubles: list[str] = []
+    saying: dict[str, str] = {}
+    """The end of what a model has said so far in an answer that is coming, by the step of its call."""
     failure: str = ""
     result: str = ""
     """What it came to, as JSON; cut where it is long."""
@@ -149,6 +151,7 @@ async def run_now(client: Client, workflow_id: str) -> RunShown:
         progress=sight.progress,
         questions=questions,
         troubles=sight.troubles,
+        saying={step: plain(text) for step, text in sight.saying.items()},
         failure=plain(sight.failure),
         result=await _result(client, sight),
     )

@@ -14,7 +14,7 @@ from temporalio.client import WorkflowHandle
 
 from tests.conftest import Ledger, Runs
 from tests.console.board.conftest import Served
-from tests.provider import Provider, Slow, Text, ToolCall, Tools
+from tests.provider import Provider, Slow, Streamed, Text, ToolCall, Tools
 from tests.workflows.council import decide_and_produce, decide_once, produce_twice
 
 COUNCIL = ("tests.workflows.council",)
@@ -254,3 +254,17 @@ async def test_a_page_that_is_open_is_told_what_changes_until_the_end(runs: Runs
         assert seen[-1][0] == "over"
         assert "done" in [html for name, html in seen if name == "now"][-1]
         assert "Shall" not in [html for name, html in seen if name == "questions"][-1]
+
+
+async def test_what_a_model_is_saying_is_shown_while_it_speaks(
+    runs: Runs, board: httpx.AsyncClient, provider: Provider
+) -> None:
+    provider.enqueue(Streamed(Text("<b>It rained all day.</b> " * 100), seconds=0.05))
+    async with runs.serving(*COUNCIL):
+        run = await runs.start(produce_twice, "Roses")
+        while not (saying := (await board.get(f"/runs/{run.id}")).json()["saying"]):
+            await asyncio.sleep(0.2)
+        assert "It rained all day." in saying["1"]
+        page = (await board.get(f"/runs/{run.id}", headers=PAGE)).text
+        assert "&lt;b&gt;It rained all day.&lt;/b&gt;" in page
+        await run.cancel()
