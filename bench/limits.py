@@ -10,9 +10,10 @@ import asyncio
 import random
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bench.figures import Figure
-from bench.site import Ran, Site, right, site
+from bench.site import Ran, Site, site
 from bench.team import ask_at_once
 from testing.quota import Quota
 from tests.provider import Provider, Reply, Request, Slow, Text
@@ -29,8 +30,6 @@ MANY, FEW = 60, 20
 
 LATER_S = 10.0
 
-NAME = "limits"
-
 
 @dataclass
 class Seen:
@@ -40,6 +39,7 @@ class Seen:
     provider: Provider
     both: tuple[float, float]
     """When both of them had something to ask."""
+    lost: int
     leases: int
 
     @property
@@ -80,7 +80,7 @@ def _figures(seen: Seen, what: str, shared: bool) -> list[Figure]:
         Figure(f"{what}:   of its tokens", tokens, "ratio"),
         Figure(f"{what}: share of the run with {MANY} instances", seen.share_of("many"), "ratio"),
         Figure(f"{what}: share of the run with {FEW}", seen.share_of("few"), "ratio", at_least=0.4 if shared else None),
-        Figure(f"{what}: answers that were lost", 0, "answers", at_most=0),
+        Figure(f"{what}: answers that were lost", seen.lost, "answers", at_most=0),
     ]
     seconds = seen.both[1] - seen.quota.taken[0]
     return [*figures, Figure(f"{what}: reports to the limiter", seen.leases / seconds, "a second")]
@@ -104,15 +104,23 @@ async def _ask(minutes: float, processes: int, *, shared: bool) -> Seen:
                 _run(here, "many", round(each + LATER_S * REQUESTS / 60), MANY, 0.0),
                 _run(here, "few", each, FEW, LATER_S),
             )
-            return Seen(quota, provider, (few[0], min(many[1], few[1])), await _reports(here))
+            both = few.began, min(many.ended, few.ended)
+            return Seen(quota, provider, both, many.lost + few.lost, await _reports(here))
 
 
-async def _run(here: Site, who: str, count: int, instances: int, later: float) -> tuple[float, float]:
+class Asked(NamedTuple):
+    """A run that has ended: when, and how many of its answers are not there."""
+
+    began: float
+    ended: float
+    lost: int
+
+
+async def _run(here: Site, who: str, count: int, instances: int, later: float) -> Asked:
     await asyncio.sleep(later)
     began = time.monotonic()
     ran: Ran = await here.run(ask_at_once, who, count, instances={"asker": instances})
-    right(ran, ["Done."] * count)
-    return began, time.monotonic()
+    return Asked(began, time.monotonic(), count - ran.result.count("Done."))
 
 
 async def _reports(here: Site) -> int:

@@ -39,7 +39,7 @@ def _share(figure: Figure) -> float:
     if figure.at_most is not None:
         return figure.value / figure.at_most
     assert figure.at_least is not None
-    return figure.at_least / figure.value
+    return figure.at_least / max(figure.value, 1e-9)
 
 
 def _growth(axes: Axes, figures: Sequence[Figure]) -> None:

@@ -239,7 +239,7 @@ class Throttle:
         self._fill()
         while (turn := self._turns.next()) is not None:
             run, number, permit = turn
-            seconds = max(self._requests.seconds_until(1), self._tokens.seconds_until(permit.tokens))
+            seconds = max(self._requests.seconds_until_some(), self._tokens.seconds_until_some())
             if seconds > 0:
                 if seconds < math.inf:
                     self._timer = permit.given.get_loop().call_later(seconds, self._give)
@@ -272,7 +272,9 @@ class Throttle:
                 lease = await leases.lease(self.name, report)
                 self._lease, self._ends, pause = lease, reported + lease.seconds, lease.again_s
                 self._turns.weigh(lease.weights)
-            except NoLease as error:
+            except Exception as error:  # whatever it is, calls wait for what comes of it
+                if not isinstance(error, NoLease):
+                    logger.exception("no lease of %s", self.name)
                 logger.debug("%s", error)
                 pause = 2 * SOONEST_S
                 self._lease = self._lease or Lease(rates=self._first_without(), seconds=0, again_s=pause)

@@ -19,7 +19,7 @@ _FULL_AFTER_S = 4.0
 
 @dataclass
 class Bucket:
-    """Fills at a rate. What is taken may be more than there is: it is filled up before anything else is taken.
+    """Fills at a rate. Where there is anything, more may be taken than there is: it fills up again before the next.
 
     Attributes:
         rate: What it gets in a second; None if there is no end to it.
@@ -45,11 +45,11 @@ class Bucket:
             self.level = min(self.level + self.rate * max(now - self._at, 0.0), max(self.size, self.level))
         self._at, self.rate = now, rate
 
-    def seconds_until(self, amount: float) -> float:
-        """Return how long it takes until there is an amount, or all that it holds; 0 where there is."""
+    def seconds_until_some(self) -> float:
+        """Return how long it takes until there is the least again; 0 where there is."""
         if self.rate is None:
             return 0.0
-        missing = min(amount, self.size) - self.level
+        missing = self.least - self.level
         if missing <= 1e-9:
             return 0.0
         return missing / self.rate if self.rate > 0 else math.inf

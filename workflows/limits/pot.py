@@ -128,9 +128,11 @@ class Pot(BaseModel):
         total = self.given(unit, now)
         if total is None:
             return None, {}
-        share = divide(total, self._wants(unit))[process]
+        wants = self._wants(unit)
+        share = divide(total, wants)[process]
         free = total - sum(getattr(held.rates, unit) or 0.0 for held in others.values())
-        return max(min(sum(share.values()), free), 0.0), share
+        nobody_wants = max(total - sum(wanted_by_runs(wants).values()), 0.0)
+        return max(min(sum(share.values()) + nobody_wants / 2, free), 0.0), share
 
     def _wants(self, unit: Unit) -> Wants:
         return {process: getattr(held, unit) for process, held in self.held.items()}

@@ -65,7 +65,7 @@ def test_a_bucket_gives_no_more_than_its_rate_and_little_at_once(rate: float, as
     for pause, amount in asked:
         now += pause
         bucket.fill(now, rate)
-        if bucket.seconds_until(amount) == 0:
+        if bucket.seconds_until_some() == 0:
             bucket.take(amount)
             taken, largest = taken + amount, max(largest, amount)
         assert taken <= rate * now + bucket.size + largest + 1e-6
@@ -75,11 +75,11 @@ def test_a_bucket_says_when_there_is_enough() -> None:
     bucket = Bucket(1.0)
     bucket.fill(0.0, 2.0)
     bucket.take(1)
-    assert bucket.seconds_until(1) == 0.5
+    assert bucket.seconds_until_some() == 0.5
     bucket.fill(0.5, 2.0)
-    assert bucket.seconds_until(1) == 0
+    assert bucket.seconds_until_some() == 0
     bucket.fill(0.5, 0.0)
     bucket.take(1)
-    assert bucket.seconds_until(1) == math.inf
+    assert bucket.seconds_until_some() == math.inf
     bucket.fill(1.0, None)
-    assert bucket.seconds_until(1_000_000) == 0
+    assert bucket.seconds_until_some() == 0

@@ -53,6 +53,12 @@ def test_what_one_leaves_others_get() -> None:
     assert requests(leases["p1"]) == pytest.approx(ALL - requests(leases["p2"]), rel=0.01)
 
 
+def test_where_there_is_plenty_processes_get_more_than_they_want() -> None:
+    held = Pot()
+    assert requests(held.lease(wanting("p1", a=1), 0.0)) > ALL / 2
+    assert requests(held.lease(wanting("p2", b=1), 1.0)) > ALL / 4
+
+
 def test_a_lease_that_has_ended_is_given_to_others() -> None:
     held = Pot()
     held.lease(wanting("killed", a=1000), 0.0)
