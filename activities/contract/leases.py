@@ -63,8 +63,8 @@ class Report(BaseModel):
     """How many requests were refused since the last report, since too much was asked."""
     a_minute: Amount = 0
     """How many were answered in the last minute, where no limit is known."""
-    outage: Literal["", "away", "back"] = ""
-    """Whether the provider has proved to be away since the process's last report, or has come back."""
+    outage: Literal["", "away", "there"] = ""
+    """What the provider has proved to be last, since the process's last report."""
 
 
 class Lease(BaseModel):

@@ -109,7 +109,7 @@ class Throttle:
         self._ends = 0.0
         self._sent: dict[str, _Sent] = {}
         self._refused = 0
-        self._outage: Literal["", "away", "back"] = ""
+        self._outage: Literal["", "away", "there"] = ""
         self._is_away = False
         self._completion, self._of_estimate = 200.0, 1.0
         self._keeping: asyncio.Task[None] | None = None
@@ -141,8 +141,9 @@ class Throttle:
     def answered(self) -> None:
         """Count a request that was answered."""
         self._answers.append(time.monotonic())
+        self._outage = "there"
         if self._is_away:
-            self._outage, self._is_away = "back", False
+            self._is_away = False
             self._wanted.set()
 
     def refused(self) -> None:
@@ -276,6 +277,7 @@ class Throttle:
                 if not isinstance(error, NoLease):
                     logger.exception("no lease of %s", self.name)
                 logger.debug("%s", error)
+                self._outage = self._outage or report.outage
                 pause = 2 * SOONEST_S
                 self._lease = self._lease or Lease(rates=self._first_without(), seconds=0, again_s=pause)
             self._wanted.clear()

@@ -177,8 +177,8 @@ class Pot(BaseModel):
         return self.refused >= FEW_REFUSED and self.refused > PART_REFUSED * self.sent
 
     def _look_for_outage(self, report: Report) -> None:
-        """Have one process try whether the provider is back, once one has found it away."""
-        if report.outage == "back":
+        """Have one process try whether the provider is back, once one has found it away, and none is answered."""
+        if report.outage == "there":
             self.trier = ""
         elif self.trier not in self.held and (self.trier or report.outage == "away"):
             self.trier = report.process

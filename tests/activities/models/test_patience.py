@@ -156,12 +156,12 @@ async def test_while_a_provider_is_down_one_request_at_a_time_tries(runs: Runs, 
 async def test_a_provider_that_is_away_for_ten_minutes_is_asked_twenty_times(
     runs: Runs, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ten minutes last four seconds."""
-    monkeypatch.setattr(gates, "FIRST_DELAY_S", 1 / 150)
-    monkeypatch.setattr(gates, "LONGEST_DELAY_S", 60 / 150)
+    """Ten minutes last three seconds."""
+    monkeypatch.setattr(gates, "FIRST_DELAY_S", 1 / 200)
+    monkeypatch.setattr(gates, "LONGEST_DELAY_S", 60 / 200)
     monkeypatch.setattr(patience, "_LOOK_S", (0.01, 0.02))
     async with runs.serving(__name__):
-        back = down(provider, Fault(503), seconds=0.3 + 600 / 150)
+        back = down(provider, Fault(503), seconds=0.3 + 600 / 200)
         assert await runs.execute(tell_all, 40) == ["quack"] * 40
     first = provider.requests[0].at
     assert sum(first + 0.3 <= request.at < back for request in provider.requests) <= 20

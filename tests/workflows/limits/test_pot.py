@@ -131,8 +131,16 @@ def test_in_an_outage_one_process_tries_for_all() -> None:
     last = 12.0 + LEASE_S + 1  # the one that tried was killed
     assert requests(held.lease(wanting("p2", a=10), last)) > 0
     assert requests(held.lease(wanting("p3", a=10), last)) == 0
-    held.lease(wanting("p2", a=10).model_copy(update={"outage": "back"}), last + 1)
+    held.lease(wanting("p2", a=10).model_copy(update={"outage": "there"}), last + 1)
     assert requests(held.lease(wanting("p3", a=10), last + 2)) > 0
+
+
+def test_one_process_that_reaches_nobody_stops_no_other() -> None:
+    held = Pot()
+    held.lease(wanting("cut off", a=10).model_copy(update={"outage": "away"}), 0.0)
+    lease = held.lease(wanting("p2", a=10).model_copy(update={"outage": "there"}), 1.0)
+    assert not lease.away
+    assert requests(lease) > 0
 
 
 units: list[Literal["requests", "tokens"]] = ["requests", "tokens"]
