@@ -184,7 +184,7 @@ class Board:
             given = {"question": given.get("question"), "answer": Form.of(schema).answer(given)}
         return _done(request, await acting.answer(self._client, visitor, id, acting.Answer.model_validate(given)))
 
-    async def _schema(self, id: str, question: str) -> dict[str, Any]:
+    async def _schema(self, id: str, question: str) -> Any:
         for one in (await run_now(self._client, id)).questions:
             if one.id == question:
                 return one.answer_schema

@@ -57,6 +57,7 @@ def described() -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {"title": "The board of choreographies", "version": "1", "description": __doc__},
+        "servers": [{"url": "/"}],
         "paths": paths,
         "components": {
             "schemas": {**schemas.get("$defs", {}), "Error": _ERROR},

@@ -56,7 +56,8 @@ class QuestionShown(BaseModel):
     text: str
     asked_at: datetime
     deadline: datetime | None = None
-    answer_schema: dict[str, Any]
+    answer_schema: Any
+    """The JSON schema of what answers it."""
 
 
 class RunShown(BaseModel):

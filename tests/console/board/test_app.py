@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import jsonschema
 import pytest
+from aiopenapi3 import OpenAPI
 from temporalio.client import WorkflowHandle
 
 from tests.conftest import Ledger, Runs
@@ -268,3 +269,20 @@ async def test_what_a_model_is_saying_is_shown_while_it_speaks(
         page = (await board.get(f"/runs/{run.id}", headers=PAGE)).text
         assert "&lt;b&gt;It rained all day.&lt;/b&gt;" in page
         await run.cancel()
+
+
+async def test_a_client_made_of_the_document_runs_a_run(runs: Runs, board: httpx.AsyncClient) -> None:
+    client = await OpenAPI.load_async(f"{board.base_url}/openapi.json")
+    async with runs.serving(*COUNCIL):
+        run = await client._.start_run(data={"choreography": "decide_once", "inputs": [PLAN]})
+        assert run.told == f"{run.id} has begun"
+        while not (seen := await client._.get_run(parameters={"id": run.id})).questions:
+            await asyncio.sleep(0.05)
+        given = {"question": seen.questions[0].id, "answer": {"verdict": "go", "pages": 3}}
+        done = await client._.post_answers(parameters={"id": run.id}, data=given)
+        assert done.told == f"{given['question']} is answered"
+        while not (seen := await client._.get_run(parameters={"id": run.id})).ended:
+            await asyncio.sleep(0.05)
+        calls = await client._.list_calls(parameters={"id": run.id})
+    assert json.loads(seen.result) == {"verdict": "go", "pages": 3}
+    assert [(call.instance, call.outcome) for call in calls] == [("owner-1", "done")]
