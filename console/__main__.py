@@ -13,8 +13,8 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m console",
         description="Clients for a person at a terminal beside the temporal CLI.",
-        epilog="watch, show, fork and board ask the server that Temporal's own settings name: TEMPORAL_ADDRESS, "
-        "TEMPORAL_NAMESPACE, TEMPORAL_PROFILE and so on.",
+        epilog="watch, show, fork, board and budget ask the server that Temporal's own settings name: "
+        "TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, TEMPORAL_PROFILE and so on.",
     )
     commands = made.add_subparsers(dest="command", required=True)
     demo = commands.add_parser(
@@ -75,6 +75,27 @@ def parser() -> argparse.ArgumentParser:
     fork.add_argument(
         "--id", metavar="ID", help="the new run's workflow id (default: RUN-fork-1, or the next that is free)"
     )
+    budget = commands.add_parser(
+        "budget",
+        help="limit what all runs of a tenant, or with a tag, spend together",
+        description="Budgets that runs share: those of a tenant, tenant=acme, or with a tag, tag=nightly, as their "
+        "options say. A run that finds nothing left waits until the budget is raised or renews.",
+        epilog="python -m console budget set tenant=acme usd=50 per=day",
+    )
+    budget.add_argument(
+        "action", choices=("set", "show", "clear"), help="set limits, show what is spent and by whom, or take it away"
+    )
+    budget.add_argument(
+        "name", nargs="?", metavar="NAME", help="tenant=acme or tag=nightly; without one, show shows all"
+    )
+    budget.add_argument(
+        "limits",
+        nargs="*",
+        metavar="LIMIT",
+        help="usd=50, tokens=1000000, calls=500; none takes one away (usd=none); per=day begins anew at 00:00 UTC. "
+        "Those that are not named stay",
+    )
+    budget.add_argument("--team", default="", help="whose workers keep it, where workers serve a team")
     codec = commands.add_parser(
         "codec",
         help="let the Web UI and the CLI read and write what is encrypted or stored",
@@ -152,6 +173,14 @@ def _run(options: argparse.Namespace) -> int:
 
         print(new_key())
         return 0
+    if options.command == "budget":
+        from console.budget import Wish as BudgetWish
+        from console.budget import budget
+
+        if options.name is None and options.action != "show":
+            print(f"budget: name the budget to {options.action}, as in tenant=acme.", file=sys.stderr)
+            return 2
+        return budget(BudgetWish(options.action, options.name, options.limits, options.team))
     if options.command == "fork":
         from console.fork import Wish, fork
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from activities.contract.budgets import budget_name, budgets_for
 from workflows.errors import InputInvalid
 from workflows.steering.budget import Budget
 from workflows.steering.steering import OnBudget
@@ -40,9 +41,20 @@ class RunOptions(BaseModel):
     priority: Annotated[int, Field(ge=1, le=5)] | None = Field(
         default=None, description="Which calls go first where calls queue up: 1 is the most urgent, 3 the usual"
     )
+    tenant: Tag | None = Field(default=None, description="Whose run it is: a budget may be set for all of a tenant's")
     tags: Annotated[list[Tag], Field(max_length=MOST_TAGS)] = Field(
         default=[], description="Words by which to find the run again"
     )
+
+    @property
+    def budgets(self) -> list[str]:
+        """The names of the budgets that there may be for the run: those of its tenant and tags."""
+        return budgets_for(self.tenant, self.tags)
+
+    @property
+    def listed_tags(self) -> list[str]:
+        """The words by which the server's list finds the run."""
+        return [*self.tags, *([] if self.tenant is None else [budget_name("tenant", self.tenant)])]
 
     def model_of(self, role: str, method: str) -> str | None:
         """Return the model that the run sets for a call: the method's, else the role's, else none."""

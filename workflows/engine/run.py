@@ -42,6 +42,7 @@ from workflows.shown.listing import Listed, Listing
 from workflows.shown.progress import estimated_in_words, tokens_of
 from workflows.shown.reading import failed_items, is_under_way
 from workflows.steering.admission import Admission
+from workflows.steering.shared import SharedBudgets
 from workflows.steering.steering import Steering
 from workflows.tree.scope import Scope
 
@@ -49,7 +50,13 @@ T = TypeVar("T")
 
 
 @serving_handlers_of(
-    admission=Admission, display=Display, models=ModelWaits, people=People, steering=Steering, parts=Parts
+    admission=Admission,
+    display=Display,
+    models=ModelWaits,
+    people=People,
+    steering=Steering,
+    shared=SharedBudgets,
+    parts=Parts,
 )
 class Run:
     """The base of every choreography's workflow.
@@ -62,6 +69,7 @@ class Run:
         board: What its calls have come to.
         people: Its questions to people, and the calls that wait for them.
         steering: Whether it is paused, and its budget.
+        shared: What it borrows of budgets that it shares with other runs.
         admission: Where its calls wait while it is paused, or its budget has no room for them.
         parts: The shards that work for it.
         calls: Those that are in the queues.
@@ -89,7 +97,8 @@ class Run:
         # The steps of a program that began afresh have names of their own.
         self.main = Scope("" if carried.program == 1 else f"p{carried.program}")
         self.people = People(carried.people)
-        self.steering = Steering(carried.steering, options.budget, options.on_budget)
+        self.steering = Steering(carried.steering, options.budget, options.on_budget, options.budgets)
+        self.shared = self.steering.shared
         self.admission = self.steering.admission
         self.parts = Parts(self.board, self.steering)
         self.lifetime = Lifetime(lambda: self.people.can_be_carried)
@@ -120,9 +129,9 @@ class Run:
             notes=[
                 self.steering.notes,
                 lambda: estimated_in_words(self.board.usage()),
-                lambda: [f"tags: {', '.join(options.tags)}"] if options.tags else [],
+                lambda: [f"tags: {', '.join(options.listed_tags)}"] if options.listed_tags else [],
             ],
-            paused=self.admission.paused,
+            paused=self.steering.paused,
         )
         self._listing = Listing(self.display.word, self._listed)
         self._keeping_listed: asyncio.Task[None] | None = None
@@ -210,6 +219,16 @@ class Run:
         )
         workflow.continue_as_new(args=inputs_to_resume(carried, b"", inputs))
 
+    async def settling_up(self, performing: Coroutine[Any, Any, T]) -> T:
+        """Perform, and give back what is left of what was borrowed: also at an error, or where it continues as new."""
+        try:
+            result = await performing
+        except (*STOPPED, workflow.ContinueAsNewError):
+            await asyncio.shield(asyncio.ensure_future(self.shared.end()))
+            raise
+        await self.shared.end()
+        return result
+
     @contextmanager
     def listed(self) -> Iterator[None]:
         """Keep what the server's list says of the run up to date, to its end."""
@@ -271,5 +290,5 @@ class Run:
             cost_usd=usage.cost_usd,
             tokens=tokens_of(usage),
             failed_items=failed_items(self.main, self.board),
-            tags=self.options.tags,
+            tags=self.options.listed_tags,
         )

@@ -31,7 +31,9 @@ from workflows.shown.board import Board
 from workflows.shown.reading import is_under_way
 from workflows.steering.admission import Admission, SteeringState
 from workflows.steering.budget import Purse
-from workflows.steering.shares import Borrower, Messages, run_of_this_part
+from workflows.steering.messages import Messages
+from workflows.steering.shared import SharedBudgets
+from workflows.steering.shares import Borrower, run_of_this_part
 from workflows.tree.scope import CallScope, Scope
 
 RESULT_BYTES = 1_000_000
@@ -65,7 +67,7 @@ class ShardOrder(BaseModel):
 
 
 @workflow.defn(name=SHARD, sandboxed=False)
-@serving_handlers_of(admission=Admission, display=Display, models=ModelWaits, share=Borrower)
+@serving_handlers_of(admission=Admission, display=Display, models=ModelWaits, share=Borrower, shared=SharedBudgets)
 class Shard:
     """Makes a part of the calls of a scatter."""
 
@@ -77,10 +79,16 @@ class Shard:
         self.positions = Positions(order.positions)
         self.share = Borrower(order.step, steering, self._report_beside, messages := Messages())
         self.admission = self.share.admission
+        self.shared = self.share.shared
         self.main.tally.watch = self.traces = Traces(RunTime())
         self.calls = Calls(self.board, self.share, self.models, self.positions, self.traces)
         self.display = Display(
-            self.main, self.board, self.calls, self.models, waits=[self.models.in_words], paused=self.admission.paused
+            self.main,
+            self.board,
+            self.calls,
+            self.models,
+            waits=[self.models.in_words, lambda: list(self.shared.held().values())],
+            paused=self.share.paused,
         )
         self._messages = messages
         self._order = order
@@ -107,8 +115,10 @@ class Shard:
         except asyncio.CancelledError:
             with suppress(FailureError):  # the run may have ended
                 await asyncio.shield(asyncio.ensure_future(self._report()))
+            await asyncio.shield(asyncio.ensure_future(self.shared.end()))
             raise
         reporting.cancel()
+        await self.shared.end()
         await self._report()
         known = self.positions.all()
         positions = {name: position.model_dump(exclude_defaults=True) for name, position in known.items()}

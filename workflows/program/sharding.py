@@ -177,6 +177,7 @@ class Sharding:
     async def _send(self, order: ShardOrder, requests: bytes) -> Outcome:
         run = self._run
         async with run.lifetime.busy():
+            await run.shared.known()
             await run.calls.room_for(len(requests))
             try:
                 last = await workflow.execute_child_workflow(

@@ -1,4 +1,5 @@
 """What people do to a run while it goes on: pause, resume, budgets.
 
-Begin with `steering.Steering`, `admission.Admission`, `budget.Purse`, and `shares` for how parts of a run spend it.
+Begin with `steering.Steering`, `admission.Admission`, `budget.Purse`, `shares` for how parts of a run spend it, and
+`shared` for budgets that runs share, which `keeper` keeps.
 """

@@ -3,14 +3,52 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from temporalio import workflow
 
 from activities.contract.usage import Usage
-from workflows.steering.budget import Limit, Purse
+from workflows.steering.budget import Limit, Purse, how_much
+
+NOTHING: Mapping[Limit, float] = {"calls": 0.0}
+"""The limits of who has borrowed nothing yet."""
+
+
+class Standing(BaseModel):
+    """How a shared budget stood when its keeper told of it last.
+
+    Attributes:
+        limits: Those that are set.
+        spent: Of each, since it was renewed.
+        renews: When it begins anew; None if it does not.
+        refuses: The limit for which the call that was asked for can't start.
+        lent: Whether it can't because what is left is lent to other runs.
+    """
+
+    limits: dict[Limit, float]
+    spent: dict[Limit, float]
+    renews: datetime | None = None
+    refuses: Limit | None = None
+    lent: bool = False
+
+    def in_words(self, limit: Limit) -> str:
+        """Say how much of a limit is spent: `50.00 of 50.00 USD spent, renews at 2026-01-02 00:00 UTC`."""
+        renews = f", renews at {self.renews:%Y-%m-%d %H:%M} UTC" if self.renews else ""
+        return f"{how_much(limit, self.spent[limit], self.limits[limit])}{renews}"
+
+
+class Shared(BaseModel):
+    """What is borrowed of a shared budget by one run, from its begin or from where it was reset.
+
+    Attributes:
+        purse: What it may spend of it, and has spent.
+        standing: How the whole was, as far as that was told.
+    """
+
+    purse: Purse = Field(default_factory=lambda: Purse(limits=dict(NOTHING)))
+    standing: Standing | None = None
 
 
 class SteeringState(BaseModel):
@@ -20,11 +58,20 @@ class SteeringState(BaseModel):
         begun: Whether the purse has the limits of the run's options.
         paused_at: Since when it is paused; None while it goes on.
         purse: Its budget and what it has spent.
+        shared: What it borrows of budgets that it shares with other runs, by their names.
+        looked: Whether it knows which of these there are.
     """
 
     begun: bool = False
     paused_at: datetime | None = None
     purse: Purse = Purse()
+    shared: dict[str, Shared] = {}
+    looked: bool = False
+
+    @property
+    def purses(self) -> list[Purse]:
+        """All in which a call needs room."""
+        return [self.purse, *(shared.purse for shared in self.shared.values())]
 
 
 class Admission:
@@ -59,7 +106,8 @@ class Admission:
                 await workflow.wait_condition(lambda: self._may_start(method))
             finally:
                 self._waiting[method] -= 1
-        self.state.purse.open(method, workflow.now())
+        for purse in self.state.purses:
+            purse.open(method, workflow.now())
 
     def settle(self, method: str, usage: Usage, *, well: bool) -> list[str]:
         """Charge what a call has used, now that it has ended.
@@ -72,8 +120,11 @@ class Admission:
         Returns:
             What a person is to be warned of.
         """
-        purse = self.state.purse
-        warnings = [*purse.settle(method, usage, well=well), *purse.close(method, workflow.now())]
+        own, *shared = self.state.purses
+        warnings = [*own.settle(method, usage, well=well), *own.close(method, workflow.now())]
+        for purse in shared:  # of which their keepers warn
+            purse.settle(method, usage, well=well)
+            purse.close(method, workflow.now())
         self.recheck()
         return warnings
 
@@ -105,4 +156,5 @@ class Admission:
         return next((f"budget: {reason}" for reason in self.refusals().values()), None)
 
     def _may_start(self, method: str) -> bool:
-        return self.state.paused_at is None and self.state.purse.has_room(method, workflow.now())
+        now = workflow.now()
+        return self.state.paused_at is None and all(purse.has_room(method, now) for purse in self.state.purses)

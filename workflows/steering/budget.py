@@ -42,8 +42,8 @@ MOST = 10**15
 Amount = Annotated[float, Field(le=MOST, allow_inf_nan=False)]
 
 
-class Budget(BaseModel):
-    """The limits of a run, as whoever starts it sets them: `{"usd": 2, "hours": 8}`. One that is not given is none."""
+class Limits(BaseModel):
+    """Limits that can be shared. One that is not given is none."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -52,13 +52,24 @@ class Budget(BaseModel):
         default=None, description="Tokens of prompts and answers"
     )
     calls: Annotated[int, Field(gt=0, le=MOST)] | None = Field(default=None, description="Calls of agent methods")
+
+    def limits(self) -> dict[Limit, float]:
+        """Return those that are set."""
+        return {name: limit for name in UNITS if (limit := getattr(self, name, None)) is not None}
+
+
+class Budget(Limits):
+    """The limits of a run, as whoever starts it sets them: `{"usd": 2, "hours": 8}`."""
+
     hours: Annotated[Amount, Field(gt=0)] | None = Field(
         default=None, description="Hours during which any call is under way"
     )
 
-    def limits(self) -> dict[Limit, float]:
-        """Return those that are set."""
-        return {name: limit for name in UNITS if (limit := getattr(self, name)) is not None}
+
+class SharedBudget(Limits):
+    """The limits of all runs of a tenant, or with a tag: `{"usd": 50, "per": "day"}`."""
+
+    per: Literal["day"] | None = Field(default=None, description="After what time it begins anew: a day in UTC")
 
 
 class MethodCost(BaseModel):
@@ -83,11 +94,15 @@ class Part(BaseModel):
         limits: How far it may go.
         spent: By its last report.
         request: Its last request for more, by number; an answer to an earlier one counts no more.
+        workflow_id: Whose it is, where it is no part of this very run.
+        before: What it had spent before the budget was renewed; the rest is without that.
     """
 
     limits: dict[Limit, float]
     spent: dict[Limit, float]
     request: int = 0
+    workflow_id: str = ""
+    before: dict[Limit, float] = {}
 
     def unspent(self, limit: Limit) -> float:
         """Return what it may still spend; time is not divided."""
@@ -206,7 +221,7 @@ class Purse(BaseModel):
         """Return a `set_budget` input that would do, as JSON."""
         return json.dumps({name: math.ceil(2 * max(self.limits[name], self.spent[name]))})
 
-    def refuse_limits(self, budget: Budget, now: datetime) -> str | None:
+    def refuse_limits(self, budget: Limits, now: datetime) -> str | None:
         """Say why limits can't be set: they are spent already."""
         spent = self._spent(now)
         for name, limit in budget.limits().items():
@@ -217,7 +232,7 @@ class Purse(BaseModel):
                 )
         return None
 
-    def set_limits(self, budget: Budget) -> str:
+    def set_limits(self, budget: Limits) -> str:
         """Set those limits that were named, None for none; return all in words."""
         named = budget.limits()
         self.limits = {
@@ -236,12 +251,34 @@ class Purse(BaseModel):
         taken = self._taken(now)
         return {name: max(limit - taken[name], 0.0) for name, limit in self.limits.items()}
 
-    def give_back(self, now: datetime) -> None:
-        """Keep only what is spent or spoken for, as a part does before it asks for more."""
+    def give_back(self, now: datetime, *, keep_for: str | None = None) -> None:
+        """Keep only what is spent or spoken for, as a part does before it asks for more.
+
+        Args:
+            now: The time.
+            keep_for: The method of a call that is about to start.
+        """
         taken = self._taken(now)
+        if keep_for is not None:
+            taken = {limit: taken[limit] + cost for limit, cost in self.expected(keep_for).items()}
         self.limits = {
             limit: min(amount, taken[limit]) if limit in DIVIDED else amount for limit, amount in self.limits.items()
         }
+
+    def begin_again(self) -> None:
+        """Have spent nothing, and hold no more than the calls under way are expected to take."""
+        self.spent = dict.fromkeys(UNITS, 0.0)
+        taken = self._taken(None)
+        self.limits = {limit: taken[limit] for limit in self.limits}
+
+    def renew(self) -> None:
+        """Begin anew: nothing is spent. What parts were lent and have not spent stays with them."""
+        self.spent = dict.fromkeys(UNITS, 0.0)
+        self.warned = []
+        for part in self.parts.values():
+            part.before = {name: part.before.get(name, 0.0) + part.spent[name] for name in UNITS}
+            part.limits = {limit: max(amount - part.spent[limit], 0.0) for limit, amount in part.limits.items()}
+            part.spent = dict.fromkeys(UNITS, 0.0)
 
     def learn_from(self, purse: Purse) -> None:
         """Take over what a part has found out about costs."""
@@ -250,17 +287,26 @@ class Purse(BaseModel):
                 self.methods[method] = cost.model_copy()
         self.unpriced += [model for model in purse.unpriced if model not in self.unpriced]
 
+    def spent_in_all(self) -> dict[Limit, float]:
+        """Return what is spent, by parts too; of time, what was before the calls under way."""
+        return self._spent(None)
+
+    def forget_methods(self, most: int) -> None:
+        """Forget what calls of some methods cost, if there are very many."""
+        for method in list(self.methods)[: max(len(self.methods) - most, 0)]:
+            del self.methods[method]
+
     # What is spent, reserved and expected
 
-    def _spent(self, now: datetime) -> dict[Limit, float]:
-        busy = (now - self.busy_since).total_seconds() if self.busy_since else 0.0
+    def _spent(self, now: datetime | None) -> dict[Limit, float]:
+        busy = (now - self.busy_since).total_seconds() if now and self.busy_since else 0.0
         spent = {**self.spent, "hours": self.spent["hours"] + busy / 3600}
         for part in self.parts.values():
             for name in DIVIDED:
                 spent[name] += part.spent[name]
         return spent
 
-    def _taken(self, now: datetime) -> dict[Limit, float]:
+    def _taken(self, now: datetime | None) -> dict[Limit, float]:
         """Return what is spent or spoken for."""
         taken = self._spent(now)
         for part in self.parts.values():
@@ -305,7 +351,7 @@ class Purse(BaseModel):
             self.busy_since = None
 
     def _of(self, name: Limit, spent: Mapping[Limit, float]) -> str:
-        return f"{_amount(name, spent[name])} of {_amount(name, self.limits[name])} {UNITS[name]} spent"
+        return how_much(name, spent[name], self.limits[name])
 
     def _tell_unpriced(self) -> str:
         held = (
@@ -316,7 +362,12 @@ class Purse(BaseModel):
         return f"budget: no price is known for {', '.join(self.unpriced)}, so its dollars can't be counted; {held}"
 
 
+def how_much(name: Limit, spent: float, limit: float) -> str:
+    """Say how much of a limit is spent: `1.00 of 2.00 USD spent`."""
+    return f"{_amount(name, spent)} of {_amount(name, limit)} {UNITS[name]} spent"
+
+
 def _amount(name: Limit, amount: float) -> str:
     if name == "usd":
-        return f"{amount:,.2f}" if amount >= 0.1 or amount == 0 else f"{amount:.2g}"
+        return f"{amount:,.2f}" if amount > 0.0995 or amount == 0 else f"{amount:.2g}"
     return f"{amount:,.2f}".rstrip("0").rstrip(".") if name == "hours" else f"{amount:,.0f}"

@@ -6,6 +6,7 @@ room for it. Calls that run are let end.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from activities.contract.usage import Usage
 from workflows.errors import BudgetExceeded, InputInvalid
 from workflows.steering.admission import Admission, SteeringState
 from workflows.steering.budget import Budget, Purse
+from workflows.steering.shared import SharedBudgets
 from workflows.steering.shares import Lender
 
 OnBudget = Literal["pause", "fail"]
@@ -33,13 +35,14 @@ class Steering:
         shares: What it lends its parts of its budget.
     """
 
-    def __init__(self, state: SteeringState, budget: Budget, on_budget: OnBudget) -> None:
+    def __init__(self, state: SteeringState, budget: Budget, on_budget: OnBudget, shared: Sequence[str] = ()) -> None:
         """Begin to steer a run.
 
         Args:
             state: What the run brings along from before it continued as new.
             budget: What the run's options say; it counts for a run that brings no budget along.
             on_budget: What the run does at a limit.
+            shared: The budgets that there may be for its tenant and tags.
         """
         if not state.begun:
             state.begun = True
@@ -47,6 +50,7 @@ class Steering:
         self.state = state
         self.shares = Lender(state, self._recheck)
         self.admission = Admission(state, self._recheck, lambda: self.shares.wanting.values())
+        self.shared = SharedBudgets(state, self.admission, shared, self.shares.tell)
         self._on_budget = on_budget
         self._logged: dict[str, str] = {}
         """What held the run when it was looked at last."""
@@ -98,27 +102,43 @@ class Steering:
 
     async def admit(self, method: str) -> None:
         """Wait until a call of a method may start; `settle` it when it has ended."""
+        await self.shared.known()
         await self.admission.admit(method)
 
     def settle(self, method: str, usage: Usage, *, well: bool) -> None:
         """Charge what a call that was admitted has used, now that it has ended; `well` if it gave a result."""
+        self.shared.call_ends()
         _warn(self.admission.settle(method, usage, well=well))
 
     def part_reports(self, part: str, purse: Purse) -> None:
         """Take in what a part that has not ended has spent so far."""
         _warn(self.shares.report(part, purse))
 
+    @workflow.signal(description="A part of the run makes no calls for a budget that others share; or does again.")
+    def part_is_held(self, part: str, reason: str) -> None:
+        """Note why a part makes no calls; nothing while it does."""
+        if part in self.shares.parts and reason:
+            self.shares.held[part] = reason
+        else:
+            self.shares.held.pop(part, None)
+
+    def paused(self) -> str | None:
+        """Say in short why no calls are made: nothing more to be said where a person has paused the run."""
+        said = self.admission.paused()
+        return self.shared.paused() if said is None else said
+
     @property
     def must_fail(self) -> bool:
         """Whether the run was to fail at its limit, has reached it, and none of its calls is under way."""
         if self._on_budget != "fail" or self.state.paused_at is not None or self._purse.under_way:
             return False
-        return len(self.shares.wanting) == len(self.shares.parts) and bool(self.admission.refusals())
+        stuck = {*self.shares.wanting, *self.shares.held}
+        return len(stuck) == len(self.shares.parts) and bool(self._refusals())
 
     def budget_exceeded(self) -> BudgetExceeded:
         """Return the error that says what was spent and done."""
         return BudgetExceeded(
-            f"the budget is spent: {'; '.join(self.admission.refusals().values())}. "
+            f"the budget is spent: {'; '.join(self._refusals())}. "
             f"Done: {self._purse.done(workflow.now())}. Start it again with a larger one, or without "
             "on_budget, which lets you raise it while the run waits."
         )
@@ -129,11 +149,17 @@ class Steering:
 
     def notes(self) -> list[str]:
         """Say what a person should know of the budget before it holds the run."""
-        return [] if self.admission.refusals() else self._purse.notes(workflow.now())
+        notes = [] if self.admission.refusals() else self._purse.notes(workflow.now())
+        return [*notes, *([] if self.shared.refusals() else self.shared.notes())]
 
     @property
     def _purse(self) -> Purse:
         return self.state.purse
+
+    def _refusals(self) -> list[str]:
+        """Return what is spent and holds calls, of the run or of a part of it."""
+        shared = {*self.shared.refusals().values(), *self.shares.held.values()}
+        return [*self.admission.refusals().values(), *sorted(shared)]
 
     def _held(self) -> dict[str, str]:
         """Return what holds calls, each with a sentence."""
@@ -143,11 +169,12 @@ class Steering:
         for limit, reason in self.admission.refusals().items():
             raised = self._purse.advice(limit)
             held[limit] = f"budget: {reason}; raise it: {_command('set_budget')} --input '{raised}'"
-        return held
+        return held | self.shared.held()
 
     def _recheck(self) -> None:
         """Do what can be done for those that wait, and log what holds the run when it begins to."""
         self.shares.lend_more()
+        self.shared.ask_for_more()
         held = self._held()
         for what, sentence in held.items():
             if what not in self._logged:
