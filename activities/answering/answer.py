@@ -51,7 +51,10 @@ class TurnLoop(Work):
     def __post_init__(self) -> None:
         """Prepare to answer, or to go on answering."""
         super().__post_init__()
-        self.request: Message = {"role": "user", "content": washed(render(self.method.docstring, self.arguments))}
+        asked = washed(render(self.method.docstring, self.arguments))
+        if self.method.options.tell_budget and (left := _budget_in_words()):
+            asked = f"{asked}\n\n{left}"
+        self.request: Message = {"role": "user", "content": asked}
         self.toolbox = Toolbox(self.agent)
         chosen = vars(self.agent).get("model") or self.method.options.model or self.agent.model
         self.model = chosen or model.default_model()
@@ -375,3 +378,15 @@ def _with_call_ids(message: Message, taken: set[str], turn: int) -> Message:
             call["id"] = f"call_{len(taken)}_{turn}_{number}"
         taken.add(call["id"])
     return message
+
+
+def _budget_in_words() -> str:
+    """Say what is left of the call's budget; nothing where nothing is limited."""
+    call = current_call()
+    if call is None or not call.budget_left:
+        return ""
+    left = [_LEFT[limit].format(amount) for limit, amount in call.budget_left.items() if limit in _LEFT]
+    return f"Left of the budget, for this and all that comes after it: {', '.join(left)}."
+
+
+_LEFT = {"usd": "{:,.2f} USD", "tokens": "{:,.0f} tokens", "calls": "{:,.0f} calls", "hours": "{:,.1f} hours"}

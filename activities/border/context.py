@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -25,6 +25,9 @@ class CallContext:
     tool_call: int = 0
     inside: str = ""
     """Which prompt this is, of those that are asked inside the call; empty for the call itself."""
+    budget_left: Mapping[str, float] | None = None
+    """What was left of the budget when the call began, for it and all later ones: by `usd`, `tokens`, `calls`, `hours`,
+    those that are limited; None where nothing is."""
 
     @property
     def idempotency_key(self) -> str:

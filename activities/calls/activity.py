@@ -125,6 +125,7 @@ def _context(name: str, request: CallRequest[Any]) -> CallContext:
         instance=request.instance,
         method=name,
         step=request.step,
+        budget_left=request.budget_left,
     )
 
 

@@ -99,6 +99,8 @@ class CallRequest(BaseModel, Generic[A]):
     """Where the instance stands, as far as the run knows."""
     paused: PausedCall | None = None
     """Where a call that waited for people goes on; None at its beginning."""
+    budget_left: dict[str, float] | None = None
+    """What was left for it when it began, by limit; None where nothing is limited."""
     arguments: A
 
 

@@ -30,6 +30,7 @@ def prompt(
     patience: float | None = ...,
     per_minute: float | None = ...,
     silence: float | None = ...,
+    tell_budget: bool = ...,
     remind: float | None = ...,
     deadline: float | None = ...,
     default: Any = ...,
@@ -49,6 +50,7 @@ def prompt(
     patience: float | None = None,
     per_minute: float | None = None,
     silence: float | None = None,
+    tell_budget: bool = False,
     remind: float | None = None,
     deadline: float | None = None,
     default: Any = inspect.Parameter.empty,
@@ -74,13 +76,14 @@ def prompt(
         per_minute: How many calls begin in a minute, of all runs and on all workers together. Those that its own code
             or another method's makes are part of the call that makes them, and are not counted.
         silence: Seconds in which nothing may come of an answer that has begun; the class's otherwise.
+        tell_budget: Whether the prompt ends with what is left of the call's budget, where there is one.
         remind: Seconds after which a person is reminded, and again each time they have passed.
         deadline: Seconds that a person has to answer; then the call fails, unless there is a default.
         default: The answer that is taken at the deadline.
     """
     required = (require,) if isinstance(require, str) else tuple(require)
     asked = MethodOptions(timeout, retries, model, required, turns, reasks, strategy, memory)
-    asked = replace(asked, patience=patience, silence=silence, per_minute=per_minute)
+    asked = replace(asked, patience=patience, silence=silence, per_minute=per_minute, tell_budget=tell_budget)
     return _declare(function, "prompt", replace(asked, remind=remind, deadline=deadline, default=default))
 
 

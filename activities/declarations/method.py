@@ -59,6 +59,7 @@ class MethodOptions:
     patience: float | None = None
     per_minute: float | None = None
     silence: float | None = None
+    tell_budget: bool = False
 
     @property
     def has_default(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -21,6 +21,7 @@ from workflows.engine.sdk import STOPPED, workflow_task
 from workflows.engine.traces import Traces
 from workflows.memory.positions import Positions
 from workflows.shown.board import Board, CloseStatus
+from workflows.steering.budget import Limit
 from workflows.tree.current import inside
 from workflows.tree.scope import CallScope
 
@@ -38,16 +39,26 @@ class Gate(Protocol):
     async def admit(self, method: str) -> None:
         """Wait until a call of a method may start."""
 
+    def left_for(self, method: str) -> Mapping[Limit, float]:
+        """Return what is left for a call that was just admitted, by limit; empty if nothing limits it."""
+
     def settle(self, method: str, usage: Usage, *, well: bool) -> None:
         """Charge what a call has used that was admitted."""
 
 
 @dataclass
 class InFlight:
-    """A call that is under way; whoever makes it notes how it ends, if not well."""
+    """A call that is under way; whoever makes it notes how it ends, if not well.
+
+    Attributes:
+        outcome: How it ended.
+        receipt: What it took.
+        budget_left: What was left of its budget when it began, by limit.
+    """
 
     outcome: CloseStatus = "done"
     receipt: Receipt = field(default_factory=Receipt)
+    budget_left: Mapping[Limit, float] = field(default_factory=dict)
 
 
 class Calls:
@@ -111,7 +122,7 @@ class Calls:
             scope.send(workflow.now())
             self._traces.call_begins(scope)
             self.queued[queue] += 1
-            call = InFlight()
+            call = InFlight(budget_left=self._gate.left_for(scope.method))
             try:
                 yield call
             except STOPPED as error:

@@ -15,6 +15,7 @@ from activities.declarations.method import Method
 from activities.values.canonical import in_order
 from workflows.engine.room import room
 from workflows.errors import TooLarge
+from workflows.steering.budget import Limit
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,14 @@ class Request(NamedTuple):
         """Return what tells it from everything else that could be asked, of anyone, at any place."""
         return CallId.of(self.step, method, instance, self.arguments)
 
-    def message(self, service: Service, instance: str, position: Position, paused: PausedCall | None = None) -> bytes:
+    def message(
+        self,
+        service: Service,
+        instance: str,
+        position: Position,
+        paused: PausedCall | None = None,
+        budget_left: Mapping[Limit, float] | None = None,
+    ) -> bytes:
         """Return the message that goes to the worker: a `CallRequest`."""
         envelope = to_json(
             {
@@ -100,6 +108,7 @@ class Request(NamedTuple):
                 "outlives": service.outlives,
                 "position": position.model_dump(exclude_defaults=True),
                 "paused": paused,
+                **({"budget_left": budget_left} if budget_left else {}),
             }
         )
         return b"%s,%s}" % (envelope[:-1], self.arguments.encode())

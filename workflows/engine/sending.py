@@ -44,7 +44,8 @@ async def send(
     instance = scope.instance
     conversation = service.conversation(instance) or ""
     async with calls.calling(service.queue, scope) as call:
-        message = request.message(service, instance, calls.positions.of(conversation), paused)
+        position = calls.positions.of(conversation)
+        message = request.message(service, instance, position, paused, call.budget_left)
         await calls.room_for(len(message))
         try:
             reply: RawValue = await workflow.execute_activity(

@@ -140,6 +140,16 @@ class Admission:
         self.state.paused_at = None
         self.recheck()
 
+    def left_for(self, method: str) -> dict[Limit, float]:
+        """Return what is left for a call that was just admitted, of each limit: in the budget that has least."""
+        found = self.state.purse.left_for(method, workflow.now())
+        for shared in self.state.shared.values():
+            told = shared.standing
+            for limit, amount in told.limits.items() if told else ():
+                left = max(amount - told.spent[limit], 0.0) if told else 0.0
+                found[limit] = min(found.get(limit, left), left)
+        return found
+
     def refusals(self) -> dict[Limit, str]:
         """Return the limits that hold calls, each with its reason."""
         purse, now = self.state.purse, workflow.now()

@@ -251,6 +251,12 @@ class Purse(BaseModel):
         taken = self._taken(now)
         return {name: max(limit - taken[name], 0.0) for name, limit in self.limits.items()}
 
+    def left_for(self, method: str, now: datetime) -> dict[Limit, float]:
+        """Return what is left for a call that has begun, with what it has reserved itself."""
+        taken, cost = self._taken(now), self.methods.get(method, MethodCost())
+        reserved: dict[Limit, float] = {"usd": cost.usd, "tokens": cost.tokens, "calls": 1.0, "hours": 0.0}
+        return {name: max(limit - taken[name] + reserved[name], 0.0) for name, limit in self.limits.items()}
+
     def give_back(self, now: datetime, *, keep_for: str | None = None) -> None:
         """Keep only what is spent or spoken for, as a part does before it asks for more.
 

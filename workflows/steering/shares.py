@@ -252,6 +252,10 @@ class Borrower:
         """Wait until a call of a method may start; `settle` it when it has ended."""
         await self.admission.admit(method)
 
+    def left_for(self, method: str) -> dict[Limit, float]:
+        """Return what is left for a call that was just admitted, by limit: of this part's share."""
+        return self.admission.left_for(method)
+
     def settle(self, method: str, usage: Usage, *, well: bool) -> None:
         """Charge a call that has ended; if others wait, the run is to hear of what this one has left."""
         self._requests.is_open = False

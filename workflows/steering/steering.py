@@ -17,7 +17,7 @@ from activities.contract.text import explain
 from activities.contract.usage import Usage
 from workflows.errors import BudgetExceeded, InputInvalid
 from workflows.steering.admission import Admission, SteeringState
-from workflows.steering.budget import Budget, Purse
+from workflows.steering.budget import Budget, Limit, Purse
 from workflows.steering.shared import SharedBudgets
 from workflows.steering.shares import Lender
 
@@ -104,6 +104,10 @@ class Steering:
         """Wait until a call of a method may start; `settle` it when it has ended."""
         await self.shared.known()
         await self.admission.admit(method)
+
+    def left_for(self, method: str) -> dict[Limit, float]:
+        """Return what is left for a call that was just admitted, by limit."""
+        return self.admission.left_for(method)
 
     def settle(self, method: str, usage: Usage, *, well: bool) -> None:
         """Charge what a call that was admitted has used, now that it has ended; `well` if it gave a result."""
