@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-_FULL_AFTER_S = 4.0
+_FULL_AFTER_S = 2.0
 """How long a bucket fills: what was not used before that can't be used later."""
 
 

@@ -23,7 +23,10 @@ SOON_S = 1.0
 
 MINUTE_S = 60.0
 
-PART_GIVEN = 0.96
+JOINED_S = 10.0
+"""Seconds in which those who asked before there was a limiter have come to it."""
+
+PART_GIVEN = 0.93
 """Part of the limits that is given: providers and processes do not count the same moment."""
 
 CUT = 0.8
@@ -70,7 +73,7 @@ class Pot(BaseModel):
     grown_at: float | None = None
     spent: Rates = Rates()
     spent_at: float = -MINUTE_S
-    """What was asked before the first lease, and when that was given: for a minute it is missing."""
+    """What was asked before the first leases, and when they were given: for a minute it is missing."""
     held: dict[str, Held] = {}
     trier: str = ""
     """The process that tries whether the provider is back; empty while it is there."""
@@ -152,10 +155,11 @@ class Pot(BaseModel):
             self.guessed = True
             self.limits = Rates(requests=(self.limits.requests or 0.0) + max(report.a_minute, LEAST_GUESSED))
         if not self.held and now >= self.spent_at + MINUTE_S:
-            self.spent_at = now
+            self.spent_at, self.spent = now, Rates()
+        if not report.seconds and now < self.spent_at + JOINED_S:
             self.spent = Rates(
-                requests=_spent(report.limits.requests, report.remaining.requests),
-                tokens=_spent(report.limits.tokens, report.remaining.tokens),
+                requests=_more(self.spent.requests, _spent(report.limits.requests, report.remaining.requests)),
+                tokens=_more(self.spent.tokens, _spent(report.limits.tokens, report.remaining.tokens)),
             )
         self._grow(now)
         if self.cut_at is not None and now < self.cut_at + CUTS_APART_S:
@@ -192,6 +196,10 @@ class Pot(BaseModel):
             self.factor = min(self.factor * GUESSED_GROWTH**passed, MOST_GUESSED)
         else:
             self.factor = min(self.factor + GROWTH * passed, 1.0)
+
+
+def _more(one: float | None, other: float | None) -> float | None:
+    return max((amount for amount in (one, other) if amount is not None), default=None)
 
 
 def _spent(limit: float | None, remaining: float | None) -> float | None:

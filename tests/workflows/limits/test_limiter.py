@@ -13,6 +13,7 @@ from activities.leases import durable
 from activities.leases.durable import Fleet
 from tests.conftest import Runs
 from workflows.limits import limiter
+from workflows.limits.pot import PART_GIVEN
 
 CREW = "tests.workflows.typists"
 
@@ -45,9 +46,9 @@ async def test_it_goes_on_as_new_and_knows_who_has_what(
         handle = client.get_workflow_handle(limiter_id("", name))
         assert (await handle.describe()).run_id != began.run_id
         held = (await handle.query("limits"))["held"]
-    assert first.rates.requests == pytest.approx(576)
+    assert first.rates.requests == pytest.approx(600 * PART_GIVEN)
     assert set(held) == {"p1", "p2"}
-    assert second.rates.requests == pytest.approx(288, rel=0.05)
+    assert second.rates.requests == pytest.approx(300 * PART_GIVEN, rel=0.05)
 
 
 async def test_what_makes_no_sense_is_refused_in_words(runs: Runs, client: Client, name: str) -> None:

@@ -98,12 +98,17 @@ def test_where_nobody_tells_the_limits_what_was_answered_is_taken_for_them() -> 
     assert requests(held.lease(wanting("p", a=1000), 601.0)) == pytest.approx(ALL)
 
 
-def test_what_was_asked_before_the_first_lease_is_missing_for_a_minute() -> None:
+def test_what_was_asked_before_the_first_leases_is_missing_for_a_minute() -> None:
+    def first(process: str, remaining: float) -> Report:
+        return wanting(process, seconds=0, a=1000).model_copy(update={"remaining": Rates(requests=remaining)})
+
     held = Pot()
-    report = wanting("p", a=1000).model_copy(update={"remaining": Rates(requests=200)})
-    assert requests(held.lease(report, 0.0)) == pytest.approx(ALL - 400)
-    assert requests(held.lease(report, 59.0)) == pytest.approx(ALL - 400)
-    assert requests(held.lease(report, 61.0)) == pytest.approx(ALL)
+    assert requests(held.lease(first("p1", 300), 0.0)) == pytest.approx(ALL - 300)
+    held.lease(first("p2", 200), 1.0)  # others have gone on meanwhile
+    assert held.given("requests", 59.0) == pytest.approx(ALL - 400)
+    assert held.given("requests", 61.0) == pytest.approx(ALL)
+    held.lease(first("p3", 100), 20.0)  # what is missing by now is what was given
+    assert held.given("requests", 59.0) == pytest.approx(ALL - 400)
 
 
 def test_many_processes_report_less_often() -> None:
