@@ -12,6 +12,7 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -103,7 +104,7 @@ class Gate:
         self._inside = 0
         self._answers = 0
         self._throttles: dict[str | None, Throttle] = {}
-        self._told: dict[str, tuple[str, Tell]] = {}
+        self._told: dict[str, tuple[str, Tell, Context]] = {}
         self._told_at: dict[str, float] = {}
         self._messages: set[asyncio.Task[None]] = set()
 
@@ -194,7 +195,7 @@ class Gate:
         if text and time.monotonic() < self._told_at.get(call.run_id, -math.inf) + _TOLD_APART_S:
             return None
         now = time.monotonic()
-        self._told[call.run_id] = (call.step, tell)
+        self._told[call.run_id] = (call.step, tell, copy_context())
         self._told_at = {run: at for run, at in self._told_at.items() if now < at + _TOLD_APART_S} | {call.run_id: now}
         if not text:
             next_try = datetime.now(UTC) + timedelta(seconds=self.seconds_to_next_try())
@@ -222,11 +223,16 @@ class Gate:
             self._tell_the_end()
 
     def _tell_the_end(self) -> None:
-        for step, tell in self._told.values():
-            message = asyncio.ensure_future(tell(Notice(self.about, step)))
+        for step, tell, context in self._told.values():
+            # In the context of the call that has told its run, as it is that run which is told.
+            message = asyncio.get_running_loop().create_task(_told(tell, Notice(self.about, step)), context=context)
             self._messages.add(message)
             message.add_done_callback(self._messages.discard)
         self._told.clear()
+
+
+async def _told(tell: Tell, notice: Notice) -> None:
+    await tell(notice)
 
 
 _MANY = 1_000

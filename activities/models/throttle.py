@@ -265,7 +265,7 @@ class Throttle:
         reported, idle, pause = None, 0, 0.0
         self._requests.begin()
         self._tokens.begin()
-        while idle < _IDLE_REPORTS:
+        while idle < _IDLE_REPORTS or len(self._turns):
             report = self._report(reported)
             idle = 0 if report.runs else idle + 1
             reported = time.monotonic()

@@ -216,6 +216,31 @@ async def test_without_the_limiter_a_process_goes_on_with_less(
     one._keeping.cancel()
 
 
+class Sparing:
+    """Gives nothing to those that want nothing."""
+
+    def __init__(self) -> None:
+        self.idle = asyncio.Event()
+
+    async def lease(self, name: str, report: Report) -> Lease:
+        if not report.runs:
+            self.idle.set()
+        rates = Rates(requests=60_000 if report.runs else 0)
+        return Lease(rates=rates, seconds=30, again_s=0.5, all_taken=True)
+
+
+async def test_whoever_asks_when_the_last_lease_is_about_to_end_gets_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL_LIMITS", "openai/*=60rpm")
+    monkeypatch.setattr(throttle, "_IDLE_REPORTS", 1)
+    one, leases = Throttle("openai/any"), Sparing()
+    await asyncio.wait_for(one.ask("run", 10, leases).given, 10)
+    await asyncio.wait_for(leases.idle.wait(), 10)
+    while one._lease is not None and one._lease.rates.requests:
+        await asyncio.sleep(0.01)
+    one._requests.empty()
+    await asyncio.wait_for(one.ask("run", 10, leases).given, 10)
+
+
 async def test_whoever_leaves_the_line_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODEL_LIMITS", "openai/*=60rpm")
     one = Throttle("openai/any")
