@@ -35,7 +35,8 @@ def parser() -> argparse.ArgumentParser:
         "TEMPORAL_PROFILE and so on. The model is the environment's MODEL, any litellm model string. PAYLOAD_KEY "
         "encrypts what is sent; PAYLOAD_STORE=file:///… or s3://… keeps what is too large for the server, files for at "
         "least PAYLOAD_STORE_DAYS after their last use. MODEL_LIMITS sets how much models are asked in a minute: "
-        "openai/gpt-4o-mini=600rpm/100000tpm.",
+        "openai/gpt-4o-mini=600rpm/100000tpm. WORKSPACES is where files of runs are; "
+        "REPOSITORY is the git repository or bundle that theirs begin from.",
     )
     made.add_argument(
         "mode", nargs="?", choices=["dev"], help="start a dev server with its Web UI, and stop it at the end"
@@ -166,7 +167,7 @@ async def serve(
 ) -> int:
     """Connect, serve what the settings name, and drain when told to stop."""
     from activities.housekeeping.attributes import known_attributes
-    from workflows.serving.workers import connect, isolation_of, store_in_words, workers
+    from workflows.serving.workers import connect, git_of, isolation_of, store_in_words, workers
 
     client = await connect(address, runtime)
     await asyncio.to_thread(loading.wait)
@@ -175,6 +176,8 @@ async def serve(
         print(where, flush=True)
     if settings.queues:
         print(await asyncio.to_thread(isolation_of, settings), flush=True)
+    if missing := await asyncio.to_thread(git_of, settings):
+        print(missing, flush=True)
     stop = asyncio.Event()
     _drain_when_told(stop, asyncio.get_running_loop())
     try:

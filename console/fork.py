@@ -17,6 +17,9 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.border.context import workspaces_folder
+from activities.contract.branches import branch_in
+from activities.errors import AgentError
+from activities.workspace.site import Site
 from activities.workspace.workspace import Workspace
 from workflows.engine.fork import ForkPoint
 from workflows.serving.workers import SettingsInvalid, connect
@@ -94,13 +97,13 @@ async def begin_fork(client: Client, wish: Wish) -> Begun:
     new = await _start(client, described.workflow_type, described.task_queue, point, inputs, wish)
     first_run = described.raw_description.workflow_execution_info.first_run_id
     try:
-        copied = _copy_workspace(wish.workflow_id, first_run, new)
-    except (OSError, shutil.Error) as error:
+        copied = _copy_files((wish.workflow_id, first_run), new, point)
+    except (OSError, shutil.Error, AgentError) as error:
         await new.terminate("its workspace could not be copied")
         raise ForkError(f"the workspace can't be copied, so {new.id} was not begun: {error}") from error
     await _let_go(new)
     took_over = f"{new.id} goes on from step {wish.step} of {wish.workflow_id}: {point.calls} results are taken over."
-    return Begun(new.id, f"{took_over}\nWorkspace: {copied}")
+    return Begun(new.id, "\n".join([took_over, *copied]))
 
 
 async def _let_go(new: WorkflowHandle[Any, Any]) -> None:
@@ -183,15 +186,27 @@ async def _start(
             number += 1
 
 
-def _copy_workspace(workflow_id: str, run_id: str, new: WorkflowHandle[Any, Any]) -> str:
-    """Copy the run's files for the fork; say what was done."""
-    base = workspaces_folder()
-    source = Workspace.of_run(base, workflow_id, run_id).root
-    target = Workspace.of_run(base, new.id, new.first_execution_run_id or "").root
-    if not source.is_dir():
-        return f"there is none under {base}; if workers keep it elsewhere, set WORKSPACES, or copy it yourself"
-    shutil.copytree(source, target, symlinks=True)
-    return f"copied to {_shown(target)} as it is now, not as it was at that step"
+def _copy_files(old: tuple[str, str], new: WorkflowHandle[Any, Any], point: ForkPoint) -> list[str]:
+    """Copy the run's files and its repository for the fork; say what was done.
+
+    Args:
+        old: The run's workflow id, and the first run of its chain.
+        new: The fork.
+        point: Where the run was.
+    """
+    base, own = workspaces_folder(), (new.id, new.first_execution_run_id or "")
+    told = []
+    source, target = Site.of_run(base, *old), Site.of_run(base, *own)
+    if source.exists:
+        stand = {branch: at.commit for key, at in point.positions.items() if (branch := branch_in(key)) is not None}
+        source.copy_to(target, stand)
+        told.append(f"Repository: {_shown(target.git.folder)}, with each branch as it was at that step")
+    plain, copy = Workspace.of_run(base, *old).root, Workspace.of_run(base, *own).root
+    if plain.is_dir():
+        shutil.copytree(plain, copy, symlinks=True)
+        told.append(f"Workspace: copied to {_shown(copy)} as it is now, not as it was at that step")
+    nowhere = f"there is none under {base}; if workers keep it elsewhere, set WORKSPACES, or copy it yourself"
+    return told or [f"Workspace: {nowhere}"]
 
 
 def _shown(path: Path) -> Path:

@@ -268,9 +268,13 @@ class TurnLoop(Work):
                 final = call
             else:
                 self._answer_call(call, "Error: only the first answer of a turn is read.")
-        if final is not None:
-            return self._judge(final["function"]["arguments"], final)
-        return None if _calls_of(message) else self._judge(_text_of(message), None)
+        if final is None and _calls_of(message):
+            return None
+        text = final["function"]["arguments"] if final else _text_of(message)
+        if told := await self.unfinished():
+            self._reject(text, told, final, mend="Tell it in the prompt, or use a stronger model.")
+            return None
+        return self._judge(text, final)
 
     async def _use_tool(self, call: Message, number: int, approval: Approval | None) -> None:
         if approval is not None and not approval.approve:

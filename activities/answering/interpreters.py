@@ -32,6 +32,7 @@ from activities.declarations.person import Person
 from activities.declarations.template import render
 from activities.errors import NobodyToAsk
 from activities.memory.port import InThisProcess, Memory, Nothing
+from activities.workspace.desk import Desk
 
 
 async def answer_in_process(agent: Agent, method: Method[..., Any], arguments: dict[str, Any]) -> Any:
@@ -80,6 +81,7 @@ def work_for_run(
     checkpoint: Checkpoint,
     memory: Memory,
     record: Callable[[], None],
+    desk: Desk | None = None,
 ) -> Work:
     """Prepare what a worker has pulled.
 
@@ -90,10 +92,11 @@ def work_for_run(
         checkpoint: Empty, or what an earlier attempt or another worker left.
         memory: The instance's conversation.
         record: Called whenever there is something in the checkpoint that must not be lost.
+        desk: Where it is done, for a class that works on branches of a repository.
     """
     kind = TurnLoop if method.kind == "prompt" else PlainWork
     made = agent()  # for this call alone: what outlives it is not kept in it
     if request.model:
         made.model = request.model
     approvals = OnTheRun(request.paused)
-    return kind(of_a_call(made), method, request.arguments, checkpoint, memory, record, approvals)
+    return kind(of_a_call(made), method, request.arguments, checkpoint, memory, record, approvals, desk)

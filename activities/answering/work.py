@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from activities.answering.checkpoint import Checkpoint
 from activities.declarations.agent import Agent
 from activities.declarations.method import Method
 from activities.memory.port import Memory, Recalled
+from activities.workspace.desk import Desk
 
 
 @dataclass(eq=False)
@@ -26,6 +28,7 @@ class Work(ABC):
         memory: Where earlier calls are found, and this one goes.
         record: Called whenever there is something in the checkpoint that must not be lost.
         approvals: Who decides on tools that need it.
+        desk: Where it is done, for a class that works on branches of a repository.
     """
 
     agent: Agent
@@ -35,6 +38,7 @@ class Work(ABC):
     memory: Memory
     record: Callable[[], None] = lambda: None
     approvals: Approvals = field(default_factory=AtTheTerminal)
+    desk: Desk | None = None
 
     def __post_init__(self) -> None:
         """Prepare to do it, or to go on doing it."""
@@ -51,6 +55,10 @@ class Work(ABC):
         Args:
             why: What a person is told of it.
         """
+
+    async def unfinished(self) -> str:
+        """Say what keeps the work from being committed, to whoever does it; nothing if nothing does."""
+        return await asyncio.to_thread(self.desk.unfinished) if self.desk else ""
 
     async def recall(self) -> Recalled:
         """Return what is remembered, which is looked up once."""

@@ -66,6 +66,9 @@ from activities.models.hearing import Delta, listening
 from activities.models.patience import with_patience, without_waiting
 from activities.payloads.store import missing_in, stores
 from activities.values.values import NotKept
+from activities.workspace.desk import Desk, working_at
+from activities.workspace.repository import repository_of
+from activities.workspace.site import Call
 
 logger = logging.getLogger(__name__)
 
@@ -95,8 +98,10 @@ def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
                 recorder.go_on_from(request.paused)
                 recorder.heartbeats.call = _context(name, request)
                 within.enter_context(answering(recorder.heartbeats.call))
+                desk = _desk(agent, name, request)
+                within.enter_context(working_at(desk))
                 work = work_for_run(
-                    agent, method, request, recorder.checkpoint, _memory(request, room), recorder.record
+                    agent, method, request, recorder.checkpoint, _memory(request, room), recorder.record, desk
                 )
                 with listening(recorder.hear):
                     return await _answer(name, work, recorder, len(payload.payload.data))
@@ -135,10 +140,14 @@ async def _answer(name: str, work: Work, recorder: _Recorder, asked: int) -> Raw
     try:
         leases = Fleet(activity.client(), _team())
         with with_patience(patience_of(type(work.agent), work.method), _tell_run, leases):
+            if work.desk is not None:
+                await asyncio.to_thread(work.desk.begin)
             value = await _in_time(name, work.method, work.run())
+            branches = await asyncio.to_thread(work.desk.end) if work.desk is not None else {}
     except CallPaused as pause:
         logger.info("paused until this is approved: %s", pause)
-        paused = _paused(name, pause, recorder.checkpoint, recorder.room.bytes - asked)
+        key = work.desk.call.key if work.desk is not None else ""
+        paused = _paused(name, pause, recorder.checkpoint, recorder.room.bytes - asked, key)
         _ended(recorder, "paused")
         return paused
     took = round(time.monotonic() - recorder.began, 3)
@@ -146,6 +155,7 @@ async def _answer(name: str, work: Work, recorder: _Recorder, asked: int) -> Raw
         value=value,
         usage=recorder.checkpoint.usage,
         position=work.memory.position,
+        branches=branches,
         waited_s=_waited(),
         took_s=took,
     )
@@ -209,6 +219,25 @@ def _memory(request: CallRequest[Any], room: Room) -> Memory:
         queue=of_team(_team(), CHOREOGRAPHY_QUEUE),
         room=room,
     )
+
+
+def _desk(agent: type[Agent], name: str, request: CallRequest[Any]) -> Desk | None:
+    """Return where the call works, if that is a branch of the run's repository."""
+    repository = repository_of(agent)
+    if repository is None or request.repository is None:
+        return None
+    info = activity.info()
+    call = Call(
+        # A run that is reset goes on under another run id, and makes calls anew; one that was paused goes on.
+        key=(request.paused and request.paused.key) or f"{info.workflow_run_id}/{request.step}",
+        at=int(info.scheduled_time.timestamp()),
+        run=request.workflow_id,
+        step=request.step,
+        method=name,
+        instance=request.instance,
+        item=request.repository.item,
+    )
+    return repository.desk((request.workflow_id, request.run_id), call, request.repository)
 
 
 def _team() -> str:
@@ -304,7 +333,7 @@ _ROOM_FOR_A_REASON = 4 * MESSAGE_LIMIT
 """Bytes that a decision may take when the call is made again."""
 
 
-def _paused(name: str, pause: CallPaused, checkpoint: Checkpoint, room: int) -> RawValue:
+def _paused(name: str, pause: CallPaused, checkpoint: Checkpoint, room: int, key: str) -> RawValue:
     """Say what the call waits for, with all that it needs to go on where it is.
 
     Args:
@@ -312,8 +341,9 @@ def _paused(name: str, pause: CallPaused, checkpoint: Checkpoint, room: int) -> 
         pause: What it waits for.
         checkpoint: How far it is.
         room: Bytes that are left where all of this is sent back, beside the call's arguments.
+        key: What its work in a repository is known by.
     """
-    reply = PausedCall(wants=pause.wants, usage=checkpoint.usage)
+    reply = PausedCall(wants=pause.wants, usage=checkpoint.usage, key=key)
     limit = room - len(reply.model_dump_json().encode()) - _ROOM_FOR_A_REASON * len(pause.wants)
     reply.checkpoint = checkpoint.record(limit)
     data = reply.model_dump_json().encode()

@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
+from activities.contract.branches import Standing
 from activities.contract.limits import MESSAGE_LIMIT
 from activities.contract.usage import Usage
 
@@ -63,6 +64,8 @@ class PausedCall(BaseModel):
     """How far it has come, as `Checkpoint.record` writes it."""
     usage: Usage = Field(default_factory=Usage)
     """What it has used so far; its end tells of this too."""
+    key: str = ""
+    """What its work in a repository is known by."""
 
 
 def paused_call(data: str | None) -> PausedCall | None:
@@ -101,6 +104,8 @@ class CallRequest(BaseModel, Generic[A]):
     """Where a call that waited for people goes on; None at its beginning."""
     budget_left: dict[str, float] | None = None
     """What was left for it when it began, by limit; None where nothing is limited."""
+    repository: Standing | None = None
+    """Where the branches stand of the run's repository; None if the call has nothing to do with one."""
     arguments: A
 
 
@@ -110,6 +115,8 @@ class Receipt(BaseModel):
     usage: Usage = Field(default_factory=Usage)
     position: Position | None = None
     """Where its instance's memory stands afterwards; None where nothing was added."""
+    branches: dict[str, str] = {}
+    """Where branches of the run's repository stand since, by commits."""
     waited_s: float = 0.0
     """Seconds from when the attempt could have begun until it did: how full the queue is."""
     took_s: float = 0.0

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from activities.declarations.method import Method
 from activities.errors import DeclarationError
+from activities.workspace.repository import Repository
 
 _KEPT = "keep what has to last in the class's state, `state: Notes = Notes()`"
 
@@ -23,7 +24,7 @@ _SET_BY_THE_HARNESS = {
     "call": "it is the call that is being answered",
     "transcript": "it is what was said so far",
     "conversation": "it is what was said so far",
-    "workspace": "it is the run's folder; write a property, or give it to an agent in your own process",
+    "workspace": "it is the run's folder; write a property or Repository(), or give it to an agent in your own process",
 }
 
 
@@ -97,7 +98,7 @@ def _check_init(agent: type, root: type) -> None:
 def _check_attribute(where: str, base: type, name: str, value: Any, root: type) -> None:
     if isinstance(value, Method):
         return
-    if name in _SET_BY_THE_HARNESS and not (name == "workspace" and isinstance(value, property)):
+    if name in _SET_BY_THE_HARNESS and not (name == "workspace" and isinstance(value, (property, Repository))):
         raise DeclarationError(f"{where} is not yours to set: {_SET_BY_THE_HARNESS[name]}")
     if (inner := _wrapped_in(value)) is not None:
         raise DeclarationError(

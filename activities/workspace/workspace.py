@@ -26,8 +26,12 @@ from activities.workspace.isolation import isolation
 from activities.workspace.port import Command, Ended, Isolation, Limits
 from activities.workspace.pytest_run import CONFIGURATIONS, TestRun, run_pytest
 
-_CACHES = {"__pycache__", ".pytest_cache", ".hypothesis"}
-_PARTIAL = ".partial-"  # a write that a crash cut short leaves such a file; nobody sees it
+CACHES = frozenset({"__pycache__", ".pytest_cache", ".hypothesis"})
+"""Folders that are nobody's work."""
+
+PARTIAL = ".partial-"
+"""How the name of a file begins that a write leaves which a crash cut short; nobody sees it."""
+
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LONGEST_PATH = 1_000  # characters
 _LARGEST_FILE = 1_000_000  # bytes that `read` hands to a model
@@ -81,7 +85,7 @@ class Workspace:
         found = []
         with _explained("."), self._folder(()) as root:
             for folder, folders, names, descriptor in os.fwalk(".", dir_fd=root):
-                folders[:] = [name for name in folders if name not in _CACHES]
+                folders[:] = [name for name in folders if name not in CACHES]
                 found += [os.path.normpath(f"{folder}/{name}") for name in names if _listed(name, descriptor)]
                 if folders and folder.count("/") >= _DEEPEST:
                     found.append(os.path.normpath(f"{folder}/…") + f" (more than {_DEEPEST} folders deep: not listed)")
@@ -222,7 +226,7 @@ class Workspace:
     def _replace(self, path: str, content: str) -> None:
         *folders, name = _parts(path)
         encoded = _encoded(without_secrets(content), path)
-        partial = _PARTIAL + secrets.token_hex(8)
+        partial = PARTIAL + secrets.token_hex(8)
         with _explained(path), self._folder(folders, make=True) as folder:
             try:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -318,7 +322,7 @@ def _listed(name: str, folder: int) -> bool:
         regular = stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
     except (OSError, UnicodeEncodeError):
         return False
-    return regular and not name.startswith(_PARTIAL)
+    return regular and not name.startswith(PARTIAL)
 
 
 def _places(text: str, old: str) -> int:

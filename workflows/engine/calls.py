@@ -13,6 +13,7 @@ from typing import Protocol
 from temporalio import workflow
 from temporalio.common import Priority
 
+from activities.contract.branches import Access
 from activities.contract.envelope import Receipt
 from activities.contract.usage import Usage
 from workflows.engine.concurrency import ConcurrencyLimit
@@ -100,6 +101,7 @@ class Calls:
         self._busy = busy
         self._limits: defaultdict[str, ConcurrencyLimit] = defaultdict(lambda: ConcurrencyLimit(CALLS_IN_FLIGHT))
         self._in_flight = asyncio.Semaphore(CALLS_IN_FLIGHT)
+        self._shared_tree = asyncio.Lock()
         self._task_at = -1
         self._task_bytes = 0
 
@@ -112,6 +114,10 @@ class Calls:
             fairness_key=given.fairness_key or workflow.info().first_execution_run_id,
             fairness_weight=given.fairness_weight,
         )
+
+    def alone(self, access: Access | None) -> AbstractAsyncContextManager[None]:
+        """Be the only call that works in the folder that all share, from its beginning to its end."""
+        return self._shared_tree if access == "shared" else nullcontext()
 
     @asynccontextmanager
     async def calling(self, queue: str, scope: CallScope) -> AsyncIterator[InFlight]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from activities.contract.branches import branch_key
 from activities.contract.envelope import Position
 from activities.contract.names import POSITIONS
 from activities.contract.pages import PagesKept
@@ -113,5 +114,8 @@ def _reached(data: str | None) -> dict[str, Position]:
         number, positions = json.loads(data.rstrip().rpartition("\n")[2])
         return {name: Position.model_validate(one) for name, one in positions.items()} if number == POSITIONS else {}
     reply = json.loads(data)
-    found = reply.get("position") if isinstance(reply, dict) else None
-    return {found["conversation"]: Position.model_validate(found)} if found else {}
+    if not isinstance(reply, dict):
+        return {}
+    branches = {branch_key(name): Position(commit=commit) for name, commit in reply.get("branches", {}).items()}
+    found = reply.get("position")
+    return branches | ({found["conversation"]: Position.model_validate(found)} if found else {})

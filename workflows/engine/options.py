@@ -42,6 +42,9 @@ class RunOptions(BaseModel):
         default=None, description="Which calls go first where calls queue up: 1 is the most urgent, 3 the usual"
     )
     tenant: Tag | None = Field(default=None, description="Whose run it is: a budget may be set for all of a tenant's")
+    repository: Annotated[str, Field(max_length=1_000)] = Field(
+        default="", description="Path of a repository, or of a bundle of one, that the run's own begins from"
+    )
     tags: Annotated[list[Tag], Field(max_length=MOST_TAGS)] = Field(
         default=[], description="Words by which to find the run again"
     )

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from pydantic_core import from_json, to_json
 
+from activities.contract.branches import Access, Standing
 from activities.contract.envelope import PausedCall, Position
 from activities.contract.identity import CallId
 from activities.contract.names import conversation_id
@@ -35,6 +36,8 @@ class Service:
         run_id: The first run of the workflow's chain.
         conversations: To whom the instances' conversations belong; None if the calls remember nothing.
         outlives: Whether these go on when the run has ended.
+        access: What the calls do with the run's repository; None if they have nothing to do with it.
+        source: The repository that it begins from, where the run's options name one.
     """
 
     name: str
@@ -49,6 +52,8 @@ class Service:
     run_id: str
     conversations: str | None
     outlives: bool
+    access: Access | None = None
+    source: str = ""
 
     def conversation(self, instance: str) -> str | None:
         """Return the workflow id of an instance's conversation; None if its calls remember nothing."""
@@ -92,6 +97,7 @@ class Request(NamedTuple):
         service: Service,
         instance: str,
         position: Position,
+        branches: Mapping[str, str],
         paused: PausedCall | None = None,
         budget_left: Mapping[Limit, float] | None = None,
     ) -> bytes:
@@ -109,9 +115,15 @@ class Request(NamedTuple):
                 "position": position.model_dump(exclude_defaults=True),
                 "paused": paused,
                 **({"budget_left": budget_left} if budget_left else {}),
+                "repository": self._standing(service, branches),
             }
         )
         return b"%s,%s}" % (envelope[:-1], self.arguments.encode())
+
+    def _standing(self, service: Service, branches: Mapping[str, str]) -> Standing | None:
+        if service.access is None:
+            return None
+        return Standing(access=service.access, item=self.label, source=service.source, stand=dict(branches))
 
 
 def arguments_text(method: Method[..., Any], arguments: Mapping[str, Any]) -> str:

@@ -45,7 +45,8 @@ async def send(
     conversation = service.conversation(instance) or ""
     async with calls.calling(service.queue, scope) as call:
         position = calls.positions.of(conversation)
-        message = request.message(service, instance, position, paused, call.budget_left)
+        branches = calls.positions.branches(service.access, instance) if service.access else {}
+        message = request.message(service, instance, position, branches, paused, call.budget_left)
         await calls.room_for(len(message))
         try:
             reply: RawValue = await workflow.execute_activity(
@@ -69,6 +70,7 @@ async def send(
             call.receipt = _since(paused, Receipt.model_validate_json(data))
             if call.receipt.position is not None:
                 calls.positions.move(conversation, call.receipt.position)
+            calls.positions.move_branches(call.receipt.branches)
             if paused_call(data):
                 call.outcome = "cancelled"  # it is made again when people have decided
             return Outcome(data)

@@ -55,7 +55,7 @@ class ShardOrder(BaseModel):
         services: Of which each request names one, by number.
         instances: With whom.
         stop_at_error: Whether the first error ends it.
-        positions: Where the instances stand, by their conversations.
+        positions: Where the instances and their branches stand.
     """
 
     scatter: str
@@ -120,8 +120,9 @@ class Shard:
         reporting.cancel()
         await self.shared.end()
         await self._report()
-        known = self.positions.all()
-        positions = {name: position.model_dump(exclude_defaults=True) for name, position in known.items()}
+        known, before = self.positions.all(), order.positions
+        moved = {name: position for name, position in known.items() if position != before.get(name)}
+        positions = {name: position.model_dump(exclude_defaults=True) for name, position in moved.items()}
         return pack([*self._kept, [POSITIONS, positions]])
 
     async def _line(self, instance: str, todo: Iterator[tuple[int, list[Any]]]) -> None:

@@ -35,17 +35,18 @@ async def send_until_done(run: Run, service: Service, request: Request, scope: C
 
     paused = run.people.paused
     try:
-        while True:
-            call = paused.get(request.step)  # at first by an earlier run
-            if call is not None:
-                await run.people.decide(call, question_about)
-            outcome = await send(run.calls, service, request, scope, call)
-            again = paused_call(outcome.data)
-            if again is None:
-                paused.pop(request.step, None)
-                return outcome
-            paused[request.step] = again
-            scope.pause()
+        async with run.calls.alone(service.access):
+            while True:
+                call = paused.get(request.step)  # at first by an earlier run
+                if call is not None:
+                    await run.people.decide(call, question_about)
+                outcome = await send(run.calls, service, request, scope, call)
+                again = paused_call(outcome.data)
+                if again is None:
+                    paused.pop(request.step, None)
+                    return outcome
+                paused[request.step] = again
+                scope.pause()
     except STOPPED:
         paused.pop(request.step, None)
         raise

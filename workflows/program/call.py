@@ -19,6 +19,7 @@ from activities.contract.text import clip, explain
 from activities.declarations.agent import Agent, patience_of
 from activities.declarations.method import Method
 from activities.declarations.person import Person
+from activities.workspace.repository import access_of
 from workflows.engine.happenings import Outcome, Step
 from workflows.engine.pool import Pool
 from workflows.engine.request import Request, Service
@@ -172,6 +173,8 @@ class Call(Generic[R]):
             run_id=info.first_execution_run_id,
             conversations=belongs_to if self._remembers else None,
             outlives=self.pool.named,
+            access=access_of(self.agent),
+            source=run.options.repository,
         )
 
     def request(self) -> Request:

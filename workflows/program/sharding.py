@@ -18,10 +18,12 @@ from temporalio import workflow
 from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import ChildWorkflowError, is_cancelled_exception
 
+from activities.contract.branches import MAIN, branch_key, branch_of
 from activities.contract.envelope import Position
 from activities.contract.identity import shard_step
 from activities.contract.names import SHARD
 from activities.declarations.person import asks_people
+from activities.workspace.repository import access_of
 from workflows.engine.calls import CALLS_IN_FLIGHT
 from workflows.engine.happenings import Outcome, Step
 from workflows.engine.packing import pack, text_of, values_in
@@ -85,6 +87,8 @@ class Sharding:
     def is_possible(self) -> bool:
         """Whether it is worth it, and the first item's body is a bare call."""
         if self._pool_size <= CALLS_IN_FLIGHT and len(self._items) <= SHARD_FROM:
+            return False
+        if access_of(self._role._agent) == "shared":  # one call at a time, which no part could see to
             return False
         try:
             with self._run.unawaited.apart():
@@ -199,8 +203,10 @@ class Sharding:
             return Outcome(text_of(run.parts.end(order.step) + last))
 
     def _positions(self, services: Iterable[Service], instances: Sequence[str]) -> dict[str, Position]:
-        """Return where the instances stand that have begun to remember."""
+        """Return where the instances stand that have begun to remember, and their branches."""
         names = [service.conversation(instance) for service in services for instance in instances]
+        if any(service.access for service in services):
+            names += [branch_key(branch) for branch in (MAIN, *map(branch_of, instances))]
         return self._run.calls.positions.among(names)
 
     def _part_of_budget(self) -> float:

@@ -26,6 +26,7 @@ from workflows.serving.workers import (
     Settings,
     client_of_workers,
     converter_for,
+    git_of,
     isolation_of,
     replayed,
     store_in_words,
@@ -147,6 +148,8 @@ class _Beside:
     async def _start(self, client: Client) -> Running:
         await asyncio.to_thread(Loading(needed=self._settings.asks_models).wait)
         logger.info("%s", await asyncio.to_thread(isolation_of, self._settings))
+        if missing := await asyncio.to_thread(git_of, self._settings):
+            logger.warning("%s", missing)
         if where := await store_in_words(client):
             logger.info("%s", where)
         return await Running(workers(client, self._settings, await known_attributes(client), self._traces)).__aenter__()

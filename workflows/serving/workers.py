@@ -41,7 +41,9 @@ from activities.payloads.files import Files
 from activities.payloads.hiding import HidingCodec
 from activities.payloads.store import InActivities, days_from_environment, storage_from_environment, store_of, stores
 from activities.values.converter import FailureSealed, data_converter
+from activities.workspace.git import git_in_words, has_git
 from activities.workspace.isolation import allow_unsandboxed, isolation_in_words
+from activities.workspace.repository import repository_of
 from workflows.engine.shard import Shard
 from workflows.errors import ChoreographyError, tell
 from workflows.limits.limiter import Limiter
@@ -84,6 +86,7 @@ class Settings:
         queues: The activities of each task queue.
         choreographies: Those to serve; none if the process serves agents only.
         concurrency: Calls at a time by queue.
+        keeps_repositories: Whether any of the activities works in a repository.
         per_minute: Calls that begin in a minute, by queue, on all workers together; those without are not limited.
         grace: Seconds that calls in flight may go on when the worker stops.
         asks_models: Whether any of the activities may ask a model.
@@ -98,6 +101,7 @@ class Settings:
     asks_models: bool
     team: str = ""
     allow_unsandboxed: bool = False
+    keeps_repositories: bool = False
     per_minute: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @classmethod
@@ -138,6 +142,7 @@ class Settings:
             asks_models=any(name in _ask_models(offer) for name in chosen),
             team=team,
             allow_unsandboxed=allow_unsandboxed,
+            keeps_repositories=any(name in _keep_repositories(offer) for name in chosen),
             per_minute=_per_minute(offer),
         )
 
@@ -253,6 +258,11 @@ def isolation_of(settings: Settings) -> str:
     if settings.allow_unsandboxed:
         allow_unsandboxed()
     return isolation_in_words()
+
+
+def git_of(settings: Settings) -> str:
+    """Say in one line what is missing for repositories, where something that is served keeps one; else nothing."""
+    return git_in_words() if settings.keeps_repositories and not has_git() else ""
 
 
 def workers(client: Client, settings: Settings, known: Sequence[str] = (), traces: Tell | None = None) -> list[Worker]:
@@ -418,6 +428,12 @@ def _ask_models(offer: Offer) -> list[str]:
         if any(method.kind == "prompt" for method in methods_of(agent).values())
         for queue in (name, *(method_name(name, method) for method in methods_of(agent)))
     ]
+
+
+def _keep_repositories(offer: Offer) -> set[str]:
+    """Return the queues of agents that work on branches of a repository."""
+    agents = [agent for agent in offer.agents.values() if repository_of(agent) is not None]
+    return {_queue_of(agent, method) for agent in agents for method in methods_of(agent).values()}
 
 
 def _called(choreographies: Sequence[Choreography[..., Any]]) -> dict[str, list[str]]:

@@ -1,0 +1,162 @@
+"""Runs whose agents work on branches: what they see of each other, what is merged, and what a fork finds."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.client import WorkflowHandle
+
+from activities import Agent, prompt, task, tool
+from activities.merger import Merger
+from activities.workspace.repository import Repository
+from activities.workspace.site import Site
+from console.dev_server import DevServer
+from console.fork import Wish, fork
+from tests.conftest import Runs
+from tests.provider import Provider, Text, ToolCall, Tools
+from workflows import choreography, scatter
+
+
+class Writer(Agent):
+    """You write chapters, and a line for each in the index."""
+
+    workspace = Repository()
+
+    @task
+    def write(self, chapter: str, feedback: str = "") -> str:
+        """Write a chapter; resolve what is in conflict by keeping both sides."""
+        index = self.workspace.read("index") if "index" in self.workspace.list_files() else ""
+        lines = [line for line in index.splitlines() if line[:7] not in ("<<<<<<<", "=======", ">>>>>>>")]
+        self.workspace.write(chapter, f"{chapter} by {self.name}\n")
+        self.workspace.write("index", "".join(f"{line}\n" for line in dict.fromkeys([*lines, chapter])))
+        return self.name
+
+    @tool(approve=True)
+    def strike(self, chapter: str) -> str:
+        """Strike a chapter out."""
+        return self.workspace.write(chapter, "struck out")
+
+    @prompt
+    async def revise(self, chapter: str) -> str:
+        """Revise {chapter}."""
+
+
+class Reader(Agent):
+    """You read what was merged."""
+
+    workspace = Repository()
+
+    @task
+    def read(self) -> dict[str, str]:
+        """Read all that there is."""
+        return {path: self.workspace.read(path) for path in self.workspace.list_files()}
+
+
+class Clerk(Agent):
+    """You keep one tree with others."""
+
+    workspace = Repository(shared=True)
+
+    @task
+    async def add(self, line: str) -> None:
+        """Add a line to a file that all add to, slowly enough for others to come between."""
+        known = self.workspace.read("lines") if "lines" in self.workspace.list_files() else ""
+        await asyncio.sleep(0.05)
+        self.workspace.write("lines", f"{known}{line}\n")
+
+
+@choreography(writer=2)
+async def book(chapters: list[str], writer: Writer, merger: Merger, reader: Reader) -> list[dict[str, str]]:
+    """Have chapters written and merged, and read before and after."""
+
+    async def contribute(w: Writer, chapter: str) -> None:
+        await w.write(chapter)
+        while told := (await merger.merge(w.name)).open:
+            await w.write(chapter, told)
+
+    before = await reader.read()
+    await scatter(chapters, writer, contribute)
+    return [before, await reader.read()]
+
+
+@choreography(clerk=3)
+async def ledgers(lines: list[str], clerk: Clerk, reader: Reader) -> dict[str, str]:
+    """Have lines added to one file."""
+    await scatter(lines, clerk, lambda c, line: c.add(line))
+    return await reader.read()
+
+
+@choreography
+async def revision(chapter: str, writer: Writer, merger: Merger, reader: Reader) -> dict[str, str]:
+    """Have a chapter written and revised, by a tool that somebody approves."""
+    await writer.write(chapter)
+    await writer.revise(chapter)
+    await merger.merge("writer")
+    return await reader.read()
+
+
+def site_of(run: WorkflowHandle[Any, Any], workspaces: Path) -> Site:
+    return Site.of_run(workspaces, run.id, run.first_execution_run_id or "")
+
+
+def authors(site: Site) -> list[str]:
+    """Return the items of all commits of calls that wrote, as the log tells them."""
+    told = site.git.text("log", "--no-merges", "--format=%(trailers:key=Item,valueonly,separator=)", "main")
+    return sorted(line for line in told.splitlines() if line)
+
+
+async def test_two_who_touch_one_file_both_come_to_main_each_commit_once(runs: Runs, workspaces: Path) -> None:
+    chapters = ["a", "b", "c", "d"]
+    async with runs.serving(__name__, "activities.merger"):
+        run = await runs.start(book, chapters)
+        before, after = await run.result()
+    assert before == {}
+    assert sorted(after.pop("index").split()) == chapters
+    assert after.keys() == set(chapters)
+    site = site_of(run, workspaces)
+    assert set(authors(site)) == set(chapters)
+    steps = site.git.text("log", "--format=%(trailers:key=Step,valueonly,separator=)%s", "main").splitlines()
+    assert len(steps) == len(set(steps))
+    assert {path.name for path in site.tree("main").iterdir()} == {*chapters, "index"}
+
+
+async def test_in_one_tree_no_line_is_lost(runs: Runs, workspaces: Path) -> None:
+    lines = ["a", "b", "c", "d", "e"]
+    async with runs.serving(__name__, "activities.merger"):
+        run = await runs.start(ledgers, lines)
+        assert sorted((await run.result())["lines"].split()) == lines
+    assert authors(site_of(run, workspaces)) == lines
+
+
+async def test_a_fork_begins_with_each_branch_as_it_was_at_the_step(
+    runs: Runs, workspaces: Path, server: DevServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TEMPORAL_ADDRESS", server.address)
+    async with runs.serving(__name__, "activities.merger"):
+        run = await runs.start(book, ["a", "b"], {"instances": {"writer": 1}})
+        await run.result()
+        assert await asyncio.to_thread(fork, Wish(run.id, "2.2", inputs=['["a", "z"]'])) == 0
+        forked = runs.client.get_workflow_handle(f"{run.id}-fork-1")
+        _, after = await forked.result()
+        first = (await forked.describe()).raw_description.workflow_execution_info.first_run_id
+    assert "with each branch as it was at that step" in capsys.readouterr().out
+    assert (sorted(after), after["index"].split()) == (["a", "index", "z"], ["a", "z"])
+    assert authors(Site.of_run(workspaces, forked.id, first)) == ["a", "z"]
+    assert authors(site_of(run, workspaces)) == ["a", "b"]
+
+
+async def test_a_call_that_waits_for_a_person_goes_on_with_its_files(
+    runs: Runs, workspaces: Path, provider: Provider
+) -> None:
+    provider.enqueue(Tools((ToolCall("strike", {"chapter": "a"}),)), Text("revised"))
+    async with runs.serving(__name__, "activities.merger"):
+        run = await runs.start(revision, "a")
+        async with asyncio.timeout(60):
+            while not (questions := await run.query("questions")):
+                await asyncio.sleep(0.05)
+        await run.execute_update("answer", {"question": questions[0]["id"], "answer": True})
+        assert (await run.result())["a"] == "struck out"
+    assert site_of(run, workspaces).git.references("refs/left/") == {}
