@@ -23,7 +23,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help test demo large chaos overload properties examples bench soak audit lint format types lock clean .venv
+.PHONY: help test demo large builders chaos overload properties examples bench soak audit lint format types lock clean .venv
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z.]+:.*## / { printf "make %-11s%s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,9 @@ test: lint types ## Check format, lint and types, and run the tests
 
 demo: $(VENV) ## Run the example on a dev server; MODEL=openai/gpt-4o-mini and SPEC="…" are optional
 	@$(RUN) console demo $${SPEC:+"$$SPEC"}
+
+builders: $(VENV) ## Kill coders that build in one repository: KILLS=20, five minutes
+	@$(RUN) tests.system.builders --kills $(or $(KILLS),20)
 
 chaos: $(VENV) ## Kill workers, then the server, at bad moments of runs: KILLS=50 SEEDS=5, ten minutes
 	@$(RUN) tests.system.chaos --kills $(or $(KILLS),50) --seeds $(or $(SEEDS),5)

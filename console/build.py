@@ -53,7 +53,9 @@ class Build:
         except WorkflowFailureError as error:
             self._say(f"\nThe run failed: {error.cause}\nThe worker's log: {shown(self.team.log)}")
             return 1
-        self._say(f"\nAll {len(reviews)} modules passed review. The library's own tests:\n")
+        passed = sum(review["verdict"] == "PASS" for review in reviews)
+        how_many = f"All {passed}" if passed == len(reviews) else f"{passed} of {len(reviews)}"
+        self._say(f"\n{how_many} modules passed review. The library's own tests:\n")
         folder = self.folder / "workspaces"
         return await self._check(Workspace.of_run(folder, self.workflow_id, run_id, allow_unsandboxed=True))
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from activities.build_team import Architect, Coder, Implementation, ModuleSpec, Plan, Review, Reviewer
-from workflows.build_project import build_project
+from workflows.build_project import MOST_ROUNDS, build_project
 
 
 def module(name: str) -> ModuleSpec:
@@ -67,6 +67,13 @@ async def test_what_needs_fixes_is_implemented_again_with_the_feedback_until_all
         "review slugify",
         "review wrap",
     ]
+
+
+async def test_where_a_coder_and_a_reviewer_disagree_it_ends_with_what_is_open() -> None:
+    reviews, log = await build({"slugify": 0, "wrap": 100})
+    assert [review.verdict for review in reviews] == ["PASS", "NEEDS_FIXES"]
+    assert reviews[1].feedback == "95 to go"
+    assert len([line for line in log if line.startswith("implement wrap")]) == MOST_ROUNDS
 
 
 async def test_a_library_without_modules_is_done_when_it_is_planned() -> None:
