@@ -19,6 +19,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities.border.context import workspaces_folder
 from activities.contract.branches import branch_in
 from activities.errors import AgentError
+from activities.workspace.git import GitFailed
 from activities.workspace.site import Site
 from activities.workspace.workspace import Workspace
 from workflows.engine.fork import ForkPoint
@@ -98,7 +99,7 @@ async def begin_fork(client: Client, wish: Wish) -> Begun:
     first_run = described.raw_description.workflow_execution_info.first_run_id
     try:
         copied = _copy_files((wish.workflow_id, first_run), new, point)
-    except (OSError, shutil.Error, AgentError) as error:
+    except (OSError, shutil.Error, AgentError, GitFailed) as error:
         await new.terminate("its workspace could not be copied")
         raise ForkError(f"the workspace can't be copied, so {new.id} was not begun: {error}") from error
     await _let_go(new)

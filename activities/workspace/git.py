@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from activities.errors import AgentError, SettingInvalid
+from activities.errors import SettingInvalid
 
 OLDEST = (2, 38)
 """The first version that merges without a work tree."""
@@ -43,8 +43,8 @@ class NoGit(SettingInvalid):
     """There is no git here that repositories can be kept with; says what to do."""
 
 
-class GitFailed(AgentError):
-    """Git refused; says what, and what it said."""
+class GitFailed(RuntimeError):
+    """Git refused; says what, and what it said. It may pass: a disk that is full, a machine that is busy."""
 
 
 class Entry(NamedTuple):

@@ -17,7 +17,7 @@ from console.dev_server import DevServer
 from console.fork import Wish, fork
 from tests.conftest import Runs
 from tests.provider import Provider, Text, ToolCall, Tools
-from workflows import choreography, scatter
+from workflows import choreography, instance, scatter
 
 
 class Writer(Agent):
@@ -42,6 +42,21 @@ class Writer(Agent):
     @prompt
     async def revise(self, chapter: str) -> str:
         """Revise {chapter}."""
+
+
+class Reviser(Agent):
+    """You revise what others wrote."""
+
+    workspace = Repository()
+
+    @tool
+    def put(self, text: str) -> str:
+        """Write the page."""
+        return self.workspace.write("page", text)
+
+    @prompt
+    async def revise(self, how: str) -> str:
+        """Revise the page: {how}."""
 
 
 class Reader(Agent):
@@ -96,6 +111,19 @@ async def revision(chapter: str, writer: Writer, merger: Merger, reader: Reader)
     await writer.revise(chapter)
     await merger.merge("writer")
     return await reader.read()
+
+
+@choreography(reviser=2)
+async def dispute(reviser: Reviser, merger: Merger, reader: Reader) -> list[str]:
+    """Have two revise the same page at once, and the second one again, whatever it is told."""
+    first, second = instance(reviser, "reviser-1"), instance(reviser, "reviser-2")
+    await first.revise("first")
+    await second.revise("second")
+    await merger.merge("reviser-1")
+    told = (await merger.merge("reviser-2")).open
+    await second.revise("resolve")
+    await merger.merge("reviser-2")
+    return [told, (await reader.read())["page"]]
 
 
 def site_of(run: WorkflowHandle[Any, Any], workspaces: Path) -> Site:
@@ -160,3 +188,21 @@ async def test_a_call_that_waits_for_a_person_goes_on_with_its_files(
         await run.execute_update("answer", {"question": questions[0]["id"], "answer": True})
         assert (await run.result())["a"] == "struck out"
     assert site_of(run, workspaces).git.references("refs/left/") == {}
+
+
+async def test_a_model_is_not_let_go_before_it_has_resolved_a_conflict(
+    runs: Runs, workspaces: Path, provider: Provider
+) -> None:
+    def puts(text: str) -> Tools:
+        return Tools((ToolCall("put", {"text": text}),))
+
+    for text in ("first\n", "second\n"):
+        provider.enqueue(puts(text), Text("done"))
+    provider.enqueue(Text("done already"), puts("both\n"), Text("done"))
+    async with runs.serving(__name__, "activities.merger"):
+        run = await runs.start(dispute)
+        told, page = await run.result()
+    assert "<<<<<<< main\nfirst\n=======\nsecond\n>>>>>>> reviser-2\n" in told
+    assert page == "both\n"
+    sent_back = [request for request in provider.requests if "both sides of a conflict" in request.last_user]
+    assert len(sent_back) == 2  # after its hasty answer, and after it wrote the page

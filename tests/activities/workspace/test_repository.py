@@ -19,6 +19,7 @@ from activities.workspace.git import GitFailed, NoGit, git_in_words, program
 from activities.workspace.merging import MergeDesk, Merging, merge
 from activities.workspace.repository import Repository, repository_of
 from activities.workspace.site import Call, RepositoryLost, Site, SourceUnusable
+from workflows.serving.workers import Settings, git_of
 
 
 class Run:
@@ -630,6 +631,9 @@ def test_a_machine_without_git_is_told_how_to_get_it(monkeypatch: pytest.MonkeyP
     assert git_in_words().startswith("Git: none. There is no git here")
     with pytest.raises(NoGit, match="apt-get install git"):
         program()
+    keeps, has_none = (Settings.read(bare=True, modules=[name]) for name in ("activities.merger", "examples/hello.py"))
+    assert "apt-get install git" in git_of(keeps)  # what a worker says at its start
+    assert git_of(has_none) == ""
     old = tmp_path / "git"
     old.write_text("#!/bin/sh\necho git version 2.20.1\n")
     old.chmod(0o755)
