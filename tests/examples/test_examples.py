@@ -20,7 +20,7 @@ from activities.models import model
 from tests.conftest import Runs
 from tests.system.processes import ROOT, eventually, files_of
 
-NAMES = ("hello", "panel", "release", "night_watch", "handbook")
+NAMES = ("hello", "panel", "release", "night_watch", "handbook", "cookbook")
 
 
 def docstring_of(name: str) -> str:
@@ -136,6 +136,18 @@ async def test_a_handbook_is_mended_by_its_authors_until_every_link_leads_somewh
     pages = {path.partition("/")[2]: text.decode() for path, text in files_of(workspaces).items()}
     assert pages.keys() == {"index.md", "plants/cactus.md", "plants/fern.md"}
     assert "[fern](fern.md)" in pages["plants/cactus.md"]
+
+
+@served("cookbook")
+async def test_a_cookbook_is_merged_from_branches_and_who_comes_second_resolves_the_contents(
+    example: str, runs: Runs, workspaces: Path
+) -> None:
+    async with runs.serving("activities.merger"):  # as worker.py does beside what --module names
+        run = await runs.start(example, *inputs_of(example))
+        assert len(await run.result()) == 2
+    [book] = workspaces.glob("*.repository/main")
+    assert files_of(book).keys() == {"soup.md", "bread.md", "contents.md"}
+    assert (book / "contents.md").read_text() == "- soup\n- bread\n"
 
 
 async def asked_in(run: WorkflowHandle[Any, Any]) -> list[str]:
