@@ -54,6 +54,15 @@ JOURNAL = "journal"
 KEEP_PAGE_ACTIVITY = "keep_page"
 """The local activity by which a run has a page of its journal kept."""
 
+WEBHOOK = "webhook"
+"""The workflow type of what delivers a run's events to a webhook; its id is `<workflow id>/webhook`."""
+
+TELL_ACTIVITY = "tell_webhook"
+"""The local activity by which a run hands an event over to it."""
+
+DELIVER_ACTIVITY = "deliver"
+"""The local activity that sends one."""
+
 SHARD = "scatter_shard"
 """The workflow type of a part of a large scatter; its id is
 `<workflow id>/<step>.<first item>-<last item>-<digest>`."""

@@ -14,7 +14,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.border.washing import washed, washed_tree
 from activities.contract.conversations import TranscriptPage
-from activities.contract.names import CONVERSATION, JOURNAL, SHARD, conversation_id
+from activities.contract.names import CONVERSATION, JOURNAL, LIMITER, SHARD, WEBHOOK, conversation_id
 from activities.memory.transcript import Entry, shortened
 from console.history import CallSeen, read_run
 from console.looking import RPC_TIMEOUT, look
@@ -28,7 +28,7 @@ SHOWN_OF_A_MESSAGE = 20_000
 MESSAGES_SHOWN = 300
 """Entries of a transcript on one page, the last ones."""
 
-_PARTS = frozenset({CONVERSATION, JOURNAL, SHARD})
+_PARTS = frozenset({CONVERSATION, JOURNAL, LIMITER, SHARD, WEBHOOK})
 _CONTROL = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.)|[\x00-\x08\x0b-\x1f\x7f-\x9f]", re.DOTALL
 )

@@ -49,6 +49,10 @@ class RunOptions(BaseModel):
         default=[], description="Words by which to find the run again"
     )
 
+    webhook: Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=2_000)] | None = Field(
+        default=None, description="Where to tell of questions, of a budget that is reached, and of the run's end"
+    )
+
     @property
     def budgets(self) -> list[str]:
         """The names of the budgets that there may be for the run: those of its tenant and tags."""

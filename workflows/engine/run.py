@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NoReturn, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RawValue
 from temporalio.exceptions import is_cancelled_exception
 
+from activities.border.washing import said
 from activities.contract.pages import PagesKept
 from workflows.engine.calls import Calls
 from workflows.engine.continuation import CarryOver, Resumed, inputs_to_resume, with_room
@@ -36,17 +37,22 @@ from workflows.engine.unawaited import Unawaited
 from workflows.errors import ForkRefused, ProgramChanged
 from workflows.memory.positions import Positions
 from workflows.people.people import People
+from workflows.people.question import Question
 from workflows.shown.board import Board
 from workflows.shown.changed import CHANGED, HOW_TO_GO_ON
 from workflows.shown.listing import Listed, Listing
 from workflows.shown.progress import estimated_in_words, tokens_of
 from workflows.shown.reading import failed_items, is_under_way
+from workflows.shown.webhook import Webhook
 from workflows.steering.admission import Admission
 from workflows.steering.shared import SharedBudgets
 from workflows.steering.steering import Steering
 from workflows.tree.scope import Scope
 
 T = TypeVar("T")
+
+_WHY = 2_000
+"""Characters of why a run has failed that a webhook is told."""
 
 
 @serving_handlers_of(
@@ -78,6 +84,7 @@ class Run:
         unawaited: What its program has begun and not awaited.
         lifetime: Whether it is time to continue as new.
         display: What it tells of itself.
+        webhook: Whom it tells of what happens.
     """
 
     def __init__(self, resumed: Resumed, options: RunOptions) -> None:
@@ -133,6 +140,9 @@ class Run:
             ],
             paused=self.steering.paused,
         )
+        self.webhook = Webhook(options.webhook)
+        self.people.on_asked = self._tell_of_question
+        self.steering.on_held = self._tell_of_budget
         self._listing = Listing(self.display.word, self._listed)
         self._keeping_listed: asyncio.Task[None] | None = None
         self._changed: str | None = None
@@ -243,6 +253,30 @@ class Run:
         self.board.ended = "done"
         self.traces.run_ends(self.board.ended)
         self._listing.tell()
+
+    @asynccontextmanager
+    async def announced(self) -> AsyncIterator[None]:
+        """Tell the run's webhook how it ends, and hand over all that it is told before."""
+        try:
+            yield
+        except workflow.ContinueAsNewError:
+            await self.webhook.flush()
+            raise
+        except STOPPED as error:
+            how = "cancelled" if is_cancelled_exception(error) else "failed"
+            self.webhook.tell("run_ended", status=how, why=said(error, _WHY))
+            await self.webhook.flush()
+            raise
+        self.webhook.tell("run_ended", status="done")
+        await self.webhook.flush()
+
+    def _tell_of_question(self, question: Question) -> None:
+        told = {"person": question.person, "method": question.method, "text": question.text}
+        self.webhook.tell("question_asked", question=question.id, **told, command=question.command)
+
+    def _tell_of_budget(self, what: str, sentence: str) -> None:
+        if what != "paused":
+            self.webhook.tell("budget_reached", limit=what, why=sentence)
 
     @workflow.query(description="What a fork of the run begins with: all that had happened when it began a step.")
     def fork_point(self, step: str) -> ForkPoint:

@@ -68,6 +68,8 @@ class People:
         self._answered = list(before.answered)
         self._open: dict[str, Question] = {}
         self._takes_answers = True
+        self.on_asked: Callable[[Question], None] = lambda question: None
+        """Called with each question when it is asked."""
 
     @workflow.query(description="The questions to people that are open, each with a command that answers it.")
     def questions(self) -> list[Question]:
@@ -121,6 +123,8 @@ class People:
         question.open(id, *self._waiting.pop(id, (workflow.now(), 0)))
         self._open[id] = question
         self._show()
+        if not question.reminded:
+            self.on_asked(question)
         try:
             given = await question.answered()
         except (Exception, asyncio.CancelledError):  # a run that the collector closes can do nothing

@@ -143,7 +143,8 @@ def _workflow_class(choreography: Choreography[Any, Any]) -> type[Run]:
 
     async def run(self: _ChoreographyRun, *payloads: Any) -> Any:
         with self.listed():
-            return await self.settling_up(_perform(self, choreography))
+            async with self.announced():
+                return await self.settling_up(_perform(self, choreography))
 
     begin.__name__ = "__init__"
     for method in (begin, run):

@@ -34,6 +34,7 @@ from activities.housekeeping.cleanup import Cleanup
 from activities.housekeeping.pages import PagesCodec, keep_page
 from activities.housekeeping.queues import breathe
 from activities.housekeeping.stored import StoreCleanup
+from activities.housekeeping.webhooks import deliver, tell_webhook
 from activities.models.rates import SETTING, limits_in
 from activities.payloads.codecs import Codecs, codecs_of
 from activities.payloads.encryption import EncryptionCodec
@@ -59,6 +60,7 @@ from workflows.serving.sandbox import sandbox
 from workflows.serving.sdk import error_at_import, give_tasks_time, innermost_message
 from workflows.serving.tracing import Tracing
 from workflows.serving.unknown import say_unknown_types_once
+from workflows.shown.webhook import Deliveries
 from workflows.steering.keeper import BudgetKeeper
 
 DEFAULT_CONCURRENCY = 100
@@ -71,7 +73,7 @@ with one poll its calls came back one by one, each with a workflow task of its o
 _LARGE_TASK_S = 15.0
 """Seconds that a workflow task may take where there is a store: to read and to write what is large takes a second."""
 
-_OWN_WORKFLOWS = (BudgetKeeper, Conversation, JournalPages, Limiter, Shard)
+_OWN_WORKFLOWS = (BudgetKeeper, Conversation, Deliveries, JournalPages, Limiter, Shard)
 
 
 class SettingsInvalid(ChoreographyError):
@@ -358,7 +360,7 @@ def _choreography_worker(
             client,
             task_queue=queue,
             workflows=[*(made.workflow for made in settings.choreographies), *_OWN_WORKFLOWS],
-            activities=[breathe, keep_page(client), *activities_of_budgets(client)],
+            activities=[breathe, keep_page(client), *activities_of_budgets(client), tell_webhook(client), deliver],
             build_id=build_id(known, stores=stores(client.data_converter.external_storage)),
             no_remote_activities=True,
             workflow_runner=sandbox(settings.choreographies, cleanup.a_run_ends),

@@ -6,7 +6,7 @@ room for it. Calls that run are let end.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -52,6 +52,8 @@ class Steering:
         self.admission = Admission(state, self._recheck, lambda: self.shares.wanting.values())
         self.shared = SharedBudgets(state, self.admission, shared, self.shares.tell)
         self._on_budget = on_budget
+        self.on_held: Callable[[str, str], None] = lambda what, sentence: None
+        """Called when something begins to hold the run: with `paused` or a limit, and a sentence of it."""
         self._logged: dict[str, str] = {}
         """What held the run when it was looked at last."""
 
@@ -183,6 +185,7 @@ class Steering:
         for what, sentence in held.items():
             if what not in self._logged:
                 workflow.logger.warning("%s", sentence)
+                self.on_held(what, sentence)
         self._logged = held
 
 
