@@ -38,15 +38,36 @@ if not is_sandboxed():
     os.environ[ALLOWED] = "1"  # for the processes that tests start, too
 
 
+TESTS = Path(__file__).parent
+
+LONGEST = (
+    "system/test_properties.py",
+    "workflows/engine/test_journal.py",
+    "system/test_builds.py",
+    "system/test_properties_of_edits.py",
+    "activities/models/test_patience.py",
+    "test_readme.py",
+    "system/test_chaos.py",
+    "system/test_large.py",
+    "system/test_encryption.py",
+)
+"""The files that take longest, as many seconds as a hundred others: begun late, one would be left at the end."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Spread the files of whole systems, which mostly wait, evenly among the others, which mostly compute."""
+    """Begin with the longest files; spread those of systems, which mostly wait, among the others, which compute."""
     files: dict[Path, list[pytest.Item]] = {}
     for item in items:
         files.setdefault(item.path, []).append(item)
     systems = [path for path in files if "system" in path.parts]
     others = [path for path in files if path not in systems]
     places = {path: (number + 0.5) / len(kind) for kind in (systems, others) for number, path in enumerate(kind)}
+    places |= {path: LONGEST.index(name) - len(LONGEST) for path in files if (name := _name(path)) in LONGEST}
     items[:] = [item for path in sorted(files, key=places.__getitem__) for item in files[path]]
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(TESTS).as_posix() if path.is_relative_to(TESTS) else ""
 
 
 @pytest.fixture(scope="session")

@@ -87,6 +87,7 @@ def test_there_are_examples() -> None:
     assert len(EXAMPLES) >= 5
 
 
+@pytest.mark.timeout(300)  # without a cache, mypy reads all that the examples import
 def test_examples_have_no_type_errors(modules: dict[str, Path]) -> None:
     """With the two settings that docs/testing.md names, and strictly."""
     folder = next(iter(modules.values())).parent

@@ -17,7 +17,9 @@ from typing import Any, TypeVar
 from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.contract.limits import HEARTBEAT_TIMEOUT_S
 from console.dev_server import find_program
+from tests.system.forked import ForkedWorker
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -96,7 +98,14 @@ class Workers:
     def __init__(self, address: str, folder: Path) -> None:
         self._address = address
         self._folder = folder
-        self._started: list[Process] = []
+        self._started: list[Process | ForkedWorker] = []
+
+    def fork(self, module: str, **environment: str) -> ForkedWorker:
+        """Let a worker serve a module that has litellm in it already: where its start and words aren't the point."""
+        worker = ForkedWorker(self._address, module, environment=environment, heartbeat_timeout=HEARTBEAT_TIMEOUT_S)
+        self._started.append(worker)
+        worker.serve()
+        return worker
 
     def start(self, *options: str, cwd: Path = ROOT, **environment: str) -> Process:
         """Start a worker; `serves` tells when it does."""

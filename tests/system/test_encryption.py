@@ -21,10 +21,11 @@ from activities.contract.names import CHOREOGRAPHY_QUEUE
 from activities.payloads.encryption import new_key
 from console.dev_server import DevServer, find_program
 from tests.provider import Provider, Reply, Request, Text, ToolCall, Tools
+from tests.system.forked import ForkedWorker
 from tests.system.processes import ROOT, Process, Workers, eventually
 from workflows.serving.workers import open_client
 
-SEALED = ("--bare", "--module", "tests.system.sealed")
+SEALED = "tests.system.sealed"
 KEY = new_key()
 
 
@@ -40,11 +41,9 @@ class Site:
     def __init__(self, server: DevServer, workers: Workers, provider: Provider, db_file: Path) -> None:
         self.server, self.workers, self.provider, self.db_file = server, workers, provider, db_file
 
-    async def worker(self, key: str) -> Process:
-        """Start a worker with a key."""
-        worker = self.workers.start(*SEALED, cwd=ROOT, **{**self.provider.environment, "PAYLOAD_KEY": key})
-        await worker.serves()
-        return worker
+    def worker(self, key: str) -> ForkedWorker:
+        """Let a worker serve with a key."""
+        return self.workers.fork(SEALED, **{**self.provider.environment, "PAYLOAD_KEY": key})
 
     async def client(self) -> Client:
         """Return a client with the key of this process's environment."""
@@ -103,7 +102,7 @@ async def through(client: Client, id: str = "sealed") -> WorkflowHandle[Any, Any
 
 
 async def test_bytes_at_rest_hold_no_plain_text_and_people_with_the_key_read_all(site: Site) -> None:
-    await site.worker(KEY)
+    site.worker(KEY)
     run = await through(await site.client())
 
     assert (await run.result())["agreed"] == "plain-yes"
@@ -123,7 +122,7 @@ async def test_bytes_at_rest_hold_no_plain_text_and_people_with_the_key_read_all
 
 async def test_without_a_key_they_would_be_found(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PAYLOAD_KEY")
-    await site.worker("")
+    site.worker("")
     await through(await site.client())
 
     for place in ("input", "memo", "summary", "tool-result", "answer", "failure", "item", "yes", "tell"):
@@ -131,14 +130,15 @@ async def test_without_a_key_they_would_be_found(site: Site, monkeypatch: pytest
 
 
 async def test_a_run_waits_for_a_worker_that_has_its_key_and_loses_nothing(site: Site) -> None:
-    wrong = await site.worker(new_key())
+    options = ("--bare", "--module", SEALED, "--serve", "choreography")
+    wrong = site.workers.start(*options, PAYLOAD_KEY=new_key())
     client = await site.client()
     run = await client.start_workflow("tell", "plain-input", id="waits", task_queue=CHOREOGRAPHY_QUEUE)
     await eventually(lambda: "PAYLOAD_KEY" in wrong.errors)
     assert f"encrypted with the key '{KEY.partition(':')[0]}'" in wrong.errors
     wrong.kill()
 
-    await site.worker(f"{KEY},{new_key()}")
+    site.worker(f"{KEY},{new_key()}")
     questions: list[dict[str, Any]] = []
     while not questions:
         with suppress(RPCError):  # its workflow task has failed, and may be tried again only later
@@ -177,7 +177,7 @@ PLAIN = {"payloads": [{"metadata": {"encoding": "anNvbi9wbGFpbg=="}, "data": "In
 
 
 async def test_the_web_ui_and_the_cli_read_and_write_by_the_codec_server(site: Site, codec: str) -> None:
-    await site.worker(KEY)
+    site.worker(KEY)
     run = await through(await site.client())
 
     def temporal(*arguments: str) -> Any:

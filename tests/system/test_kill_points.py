@@ -42,16 +42,15 @@ async def run_with_a_death(point: str, folder: Path) -> Outcome:
             "OPENAI_BASE_URL": provider.url,
             "OPENAI_API_BASE": provider.url,
         }
-        options = ("--bare", "--module", "tests.system.dying")
         workers = Workers(server.address, folder)
         try:
-            doomed = workers.start(*options, DIE_AT=point, **settings)
+            doomed = workers.fork("tests.system.dying", DIE_AT=point, **settings)
             client = await Client.connect(server.address, data_converter=data_converter)
             handle = await client.start_workflow(
                 "think_twice", args=["one", "two"], id="run", task_queue=CHOREOGRAPHY_QUEUE
             )
             await eventually(lambda: not doomed.is_running)
-            workers.start(*options, **settings)
+            workers.fork("tests.system.dying", **settings)
             result = await handle.result()
             page = await client.get_workflow_handle("run/thinker-1").query("transcript")
         finally:

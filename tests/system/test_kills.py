@@ -18,6 +18,7 @@ from tests.system.crowd import ask, squares
 from tests.system.processes import Workers, eventually, recorded
 
 CROWD = ("--bare", "--module", "tests.system.crowd")
+HANDS = (*CROWD, "--serve", "choreography", "--serve", "Hand")  # no prompts: nothing waits for litellm
 FOR_EVER = "3600"
 
 
@@ -42,14 +43,13 @@ async def test_a_model_call_goes_on_from_its_last_recorded_turn(
 ) -> None:
     notes = [ToolCall("note", {"what": what, "ledger": str(ledger.path)}) for what in ("one", "two", "three")]
     provider.enqueue(Tools((notes[0], notes[1])), Tools((notes[2],)), Slow(3600, Text("never")), Text("That is all."))
-    only = workers.start(*CROWD)
-    await only.serves()
+    only = workers.fork("tests.system.crowd")
     run = await runs.start(ask, "ducks")
     await eventually(lambda: len(provider.requests) == 3)
     await recorded(run, "noted three")
 
     only.kill()
-    workers.start(*CROWD)
+    workers.fork("tests.system.crowd")
 
     assert await run.result() == "That is all."
     assert list(provider.counts.values()) == [1, 1, 2]
@@ -62,7 +62,7 @@ async def test_a_killed_server_goes_on_from_its_file(tmp_path: Path, ledger: Led
     server = DevServer.start(db_file=db_file, ui=False)
     port = int(server.address.rpartition(":")[2])
     workers = Workers(server.address, tmp_path)
-    worker = workers.start(*CROWD, PACE="0.05")
+    worker = workers.start(*HANDS, PACE="0.05")
     try:
         await worker.serves()
         client = await Client.connect(server.address, data_converter=data_converter)

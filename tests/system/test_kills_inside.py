@@ -26,14 +26,13 @@ async def test_what_was_answered_inside_is_paid_once_counted_once_and_readable(t
             "OPENAI_API_BASE": provider.url,
         }
         workers = Workers(server.address, tmp_path)
-        options = ("--bare", "--module", "tests.workflows.offices")
         try:
-            doomed = workers.start(*options, DIE_WITH=PLACES, **settings)
+            doomed = workers.fork("tests.workflows.offices", DIE_WITH=PLACES, **settings)
             client = await Client.connect(server.address, data_converter=data_converter)
             run = await client.start_workflow("all_at_once", id="run", task_queue=CHOREOGRAPHY_QUEUE)
             await eventually(lambda: not doomed.is_running)
             asked_before = len(provider.requests)
-            workers.start(*options, **settings)
+            workers.fork("tests.workflows.offices", **settings)
             result = await run.result()
             used = (await run.query("progress"))["usage"]
             said = [in_short(await transcript(client, f"run/writer-{number}")) for number in (1, 2, 3, 4)]

@@ -12,7 +12,8 @@ from tests.conftest import Ledger, Runs
 from tests.system.crowd import meet, squares
 from tests.system.processes import Workers
 
-CROWD = ("--bare", "--module", "tests.system.crowd")
+# No prompts: nothing waits for litellm.
+HANDS = ("--bare", "--module", "tests.system.crowd", "--serve", "choreography", "--serve", "Hand")
 
 
 async def test_every_item_is_done_once_and_in_order_by_one_two_and_three_workers(
@@ -21,7 +22,7 @@ async def test_every_item_is_done_once_and_in_order_by_one_two_and_three_workers
     sizes = (1, 2, 16)
     everything: list[int] = []
     for round_of in range(3):
-        worker = workers.start(*CROWD, "--concurrency", "8", PACE="0.01")
+        worker = workers.start(*HANDS, "--concurrency", "8", PACE="0.01")
         await worker.serves()
         numbers = [list(range(30 * n, 30 * n + 30)) for n in range(3 * round_of, 3 * round_of + 3)]
         results = await asyncio.gather(
@@ -37,7 +38,7 @@ async def test_every_item_is_done_once_and_in_order_by_one_two_and_three_workers
 
 async def test_work_goes_to_the_faster_of_two_workers(workers: Workers, runs: Runs, ledger: Ledger) -> None:
     for name, pace in (("fast", "0.02"), ("slow", "1")):
-        worker = workers.start(*CROWD, "--concurrency", "1", WORKER=name, PACE=pace)
+        worker = workers.start(*HANDS, "--concurrency", "1", WORKER=name, PACE=pace)
         await worker.serves()
     await runs.execute(squares, list(range(30)), str(ledger.path))
     done = Counter(line.split()[1] for line in ledger.lines("did "))
@@ -47,7 +48,7 @@ async def test_work_goes_to_the_faster_of_two_workers(workers: Workers, runs: Ru
 async def test_synchronous_calls_of_one_worker_are_made_at_the_same_time(
     workers: Workers, runs: Runs, ledger: Ledger
 ) -> None:
-    worker = workers.start(*CROWD)
+    worker = workers.start(*HANDS)
     await worker.serves()
     assert await runs.execute(meet, str(ledger.path)) == list(range(12))
 

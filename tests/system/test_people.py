@@ -20,7 +20,8 @@ from tests.provider import Provider, Slow, Text, ToolCall, Tools
 from tests.system.processes import Workers, eventually, recorded, temporal
 from tests.workflows.council import decide_and_produce, decide_once, produce_twice
 
-BOARD = ("--bare", "--module", "tests.workflows.council")
+COUNCIL = "tests.workflows.council"
+ASKING = ("--bare", "--module", COUNCIL, "--serve", "choreography")  # who asks people alone needs no litellm
 PLAN = {"title": "Roses", "pages": 12}
 GO = {"verdict": "go", "pages": 12}
 
@@ -58,9 +59,8 @@ async def test_an_approval_is_given_after_the_worker_and_the_server_were_killed(
     server = DevServer.start(db_file=db_file, ui=False)
     address, port = server.address, int(server.address.rpartition(":")[2])
     workers = Workers(address, tmp_path)
-    worker = workers.start(*BOARD)
+    worker = workers.fork(COUNCIL)
     try:
-        await worker.serves()
         client = await Client.connect(address, data_converter=data_converter)
         run = await client.start_workflow(
             decide_and_produce.name, args=[PLAN], id="printing", task_queue=CHOREOGRAPHY_QUEUE
@@ -74,7 +74,7 @@ async def test_an_approval_is_given_after_the_worker_and_the_server_were_killed(
         os.kill(server.pid, signal.SIGKILL)
         server.stop()
         server = DevServer.start(db_file=db_file, port=port, ui=False)
-        workers.start(*BOARD)
+        workers.fork(COUNCIL)
 
         code, told = await answer(address, run.id, wanted["id"], {"approve": "perhaps"})
         assert code != 0
@@ -94,7 +94,7 @@ async def test_an_approval_is_given_after_the_worker_and_the_server_were_killed(
 
 
 async def test_the_command_that_a_question_shows_answers_it(workers: Workers, runs: Runs, server: DevServer) -> None:
-    worker = workers.start(*BOARD)
+    worker = workers.start(*ASKING)
     await worker.serves()
     run = await runs.start(decide_once, PLAN, id="a run's name")
     asked = await one_question(server.address, run.id, "Owner.decide")
@@ -107,7 +107,7 @@ async def test_the_command_that_a_question_shows_answers_it(workers: Workers, ru
 async def test_of_two_answers_that_no_worker_was_there_for_one_is_refused(
     workers: Workers, runs: Runs, server: DevServer
 ) -> None:
-    worker = workers.start(*BOARD)
+    worker = workers.start(*ASKING)
     await worker.serves()
     run = await runs.start(decide_once, PLAN)
     asked = await one_question(server.address, run.id, "Owner.decide")
@@ -115,7 +115,7 @@ async def test_of_two_answers_that_no_worker_was_there_for_one_is_refused(
 
     both = [asyncio.create_task(answer(server.address, run.id, asked["id"], {**GO, "pages": n})) for n in (1, 2)]
     await asyncio.sleep(1)  # until both have been sent
-    workers.start(*BOARD)
+    workers.start(*ASKING)
 
     (first, second) = await asyncio.gather(*both)
     assert sorted([first[0], second[0]]) == [0, 1], (first, second)
@@ -133,15 +133,14 @@ async def test_a_call_that_was_approved_goes_on_when_its_worker_dies(
 ) -> None:
     printing = Tools((ToolCall("print_out", {"title": "Roses", "ledger": str(ledger.path)}),))
     provider.enqueue(printing, Slow(3600, Text("never")), Text("done"), Text("done again"))
-    worker = workers.start(*BOARD)
-    await worker.serves()
+    worker = workers.fork(COUNCIL)
     run = await runs.start(produce_twice, "Roses")
     wanted = await one_question(server.address, run.id, "Press.print_out")
     code, told = await answer(server.address, run.id, wanted["id"], True)
     assert code == 0, told
     await recorded(run, "printed Roses as")
     worker.kill()
-    workers.start(*BOARD)
+    workers.fork(COUNCIL)
     assert await run.result() == ["done", "done again"]
     assert ledger.lines() == ["printed Roses as 1/1/0"]
     assert list(provider.counts.values()) == [1, 2, 1]

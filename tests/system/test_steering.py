@@ -14,10 +14,9 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from console.dev_server import DevServer
 from tests.conftest import Runs
 from tests.provider import Provider, Slow, Text, ToolCall, Tools
-from tests.system.processes import Process, Workers, at_work_in, eventually, is_alive, temporal
+from tests.system.forked import ForkedWorker
+from tests.system.processes import Workers, at_work_in, eventually, is_alive, temporal
 from tests.system.steered import look_twice
-
-STEERED = ("--bare", "--module", "tests.system.steered")
 
 WITHIN_S = 5.0
 
@@ -33,18 +32,16 @@ def test_it():
 
 
 @pytest.fixture
-async def worker(workers: Workers, provider: Provider) -> Process:
+def worker(workers: Workers, provider: Provider) -> ForkedWorker:
     """A worker process whose model is the provider."""
-    started = workers.start(*STEERED)
-    await started.serves()
-    return started
+    return workers.fork("tests.system.steered")
 
 
 # Cancel
 
 
 async def test_cancelling_a_run_ends_its_model_call_within_seconds(
-    worker: Process, runs: Runs, provider: Provider
+    worker: ForkedWorker, runs: Runs, provider: Provider
 ) -> None:
     provider.enqueue(Text("It looks good."), NEVER)
     run = await runs.start(look_twice, "def test_it(): pass")
@@ -56,7 +53,7 @@ async def test_cancelling_a_run_ends_its_model_call_within_seconds(
 
 
 async def test_cancelling_a_run_ends_the_processes_that_a_tool_has_started(
-    worker: Process, runs: Runs, provider: Provider, workspaces: Path
+    worker: ForkedWorker, runs: Runs, provider: Provider, workspaces: Path
 ) -> None:
     provider.enqueue(Tools((ToolCall("run_tests", {"paths": ["test_it.py"]}),)))
     run = await runs.start(look_twice, A_TEST_WITHOUT_END)
@@ -110,8 +107,7 @@ def children_of(pid: int) -> list[int]:
 async def test_500_calls_of_a_cent_by_100_instances_stay_within_a_dollar_until_it_is_raised(
     server: DevServer, workers: Workers, runs: Runs, a_cent_a_call: str
 ) -> None:
-    worker = workers.start(*STEERED, MODEL=a_cent_a_call)
-    await worker.serves()
+    workers.fork("tests.system.steered", MODEL=a_cent_a_call)
     run = await runs.start("write_all", 500, {"budget": {"usd": 1}})
     await until_it_says(run, "budget: 1.00 of 1.00 USD spent")
     async with asyncio.timeout(60):  # child workflows tell only now and then what they have used
@@ -163,8 +159,7 @@ async def test_a_run_is_paused_and_resumed_from_the_command_line(
 
 
 async def test_a_choreography_runs_on_a_schedule(server: DevServer, workers: Workers, a_cent_a_call: str) -> None:
-    worker = workers.start(*STEERED, MODEL=a_cent_a_call)
-    await worker.serves()
+    workers.fork("tests.system.steered", MODEL=a_cent_a_call)
     inputs = ("--input", "3", "--input", '{"instances": {"writer": 2}, "budget": {"usd": 1}, "tags": ["nightly"]}')
     code, said = await temporal(
         server.address,

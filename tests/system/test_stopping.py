@@ -10,11 +10,12 @@ from tests.system.crowd import block_once, squares
 from tests.system.processes import Workers, eventually, free_port, is_listening
 
 CROWD = ("--bare", "--module", "tests.system.crowd")
+HANDS = (*CROWD, "--serve", "choreography", "--serve", "Hand")  # no prompts: nothing waits for litellm
 FOR_EVER = "3600"
 
 
 async def test_an_idle_worker_stops_at_once(workers: Workers) -> None:
-    worker = workers.start(*CROWD)
+    worker = workers.start(*HANDS)
     await worker.serves()
     before = time.monotonic()
     worker.interrupt()
@@ -23,7 +24,7 @@ async def test_an_idle_worker_stops_at_once(workers: Workers) -> None:
 
 
 async def test_calls_in_flight_end_and_no_new_ones_begin(workers: Workers, runs: Runs, ledger: Ledger) -> None:
-    leaving = workers.start(*CROWD, WORKER="leaving", PACE="0.5")
+    leaving = workers.start(*HANDS, WORKER="leaving", PACE="0.5")
     await leaving.serves()
     run = await runs.start(squares, [1, 2, 3], str(ledger.path), {"instances": {"hand": 1}})
     await eventually(lambda: ledger.lines("began "))
@@ -32,7 +33,7 @@ async def test_calls_in_flight_end_and_no_new_ones_begin(workers: Workers, runs:
 
     assert await leaving.exit_code() == 0
     assert ledger.lines() == ["began 1 leaving", "did 1 leaving"]
-    workers.start(*CROWD, WORKER="coming")
+    workers.start(*HANDS, WORKER="coming")
     assert await run.result() == [1, 4, 9]
     assert ledger.lines("did ") == ["1 leaving", "2 coming", "3 coming"]
 
@@ -56,7 +57,7 @@ async def test_a_call_that_outlasts_the_grace_is_given_to_another_worker(
 
 
 async def test_a_second_ctrl_c_quits_at_once(workers: Workers, runs: Runs, ledger: Ledger) -> None:
-    worker = workers.start(*CROWD, PACE=FOR_EVER)
+    worker = workers.start(*HANDS, PACE=FOR_EVER)
     await worker.serves()
     await runs.start(squares, [1], str(ledger.path))
     await eventually(lambda: ledger.lines("began "))
@@ -70,7 +71,7 @@ async def test_the_dev_server_stops_with_its_worker(workers: Workers, tmp_path: 
     # Ports of its own: its usual ones are taken by another server as soon as they are free.
     port, ui_port, board_port = ports = [free_port() for _ in range(3)]
     options = ("--db", str(tmp_path / "dev.db"), "--port", port, "--ui-port", ui_port, "--board-port", board_port)
-    worker = workers.start("dev", *CROWD, *options, TEMPORAL_PROFILE="somebody's own")
+    worker = workers.start("dev", *HANDS, *options, TEMPORAL_PROFILE="somebody's own")
     await worker.serves()
     await eventually(lambda: all(map(is_listening, ports)))
     worker.interrupt()

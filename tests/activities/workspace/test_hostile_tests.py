@@ -184,7 +184,7 @@ async def test_memory_of_all_processes_together_is_bound(workspace: Workspace) -
     run = await workspace.run_tests(memory_mb=512, timeout=30)
     assert not run.passed
     assert "the processes together used more than 512 MB of memory" in run.output
-    assert not at_work_in(workspace.root)
+    assert wait_until(lambda: not at_work_in(workspace.root))
 
 
 async def test_processor_time_of_all_processes_together_is_bound(workspace: Workspace) -> None:
@@ -255,7 +255,7 @@ async def test_a_daemon_does_not_outlive_its_run(workspace: Workspace, start: st
     run = await workspace.run_tests()
     assert run.passed, run.output
     assert "Processes that the tests left behind were ended: sleep." in run.output
-    assert not at_work_in(workspace.root)
+    assert wait_until(lambda: not at_work_in(workspace.root))
 
 
 async def test_a_worker_that_is_killed_takes_its_commands_along(workspace: Workspace) -> None:

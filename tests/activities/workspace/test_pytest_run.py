@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import tempfile
@@ -11,7 +12,7 @@ import pytest
 
 from activities.workspace.pytest_run import TestRun
 from activities.workspace.workspace import Workspace, WorkspaceError
-from tests.system.processes import at_work_in
+from tests.system.processes import at_work_in, eventually
 
 CHILD = "import subprocess; subprocess.Popen(['sleep', '1000'], env={})\n"
 DAEMON = "import subprocess; subprocess.Popen(['sleep', '1000'], start_new_session=True)\n"
@@ -37,8 +38,8 @@ async def started(workspace: Workspace) -> bool:
 
 
 async def nothing_lives(workspace: Workspace) -> bool:
-    """Give killed processes a moment to go."""
-    for _ in range(200):
+    """Wait until the killed processes have gone, which takes a moment."""
+    for _ in range(2000):
         if not at_work_in(workspace.root):
             return True
         await asyncio.sleep(0.01)
@@ -174,7 +175,9 @@ async def test_children_left_behind_are_killed_at_once(workspace: Workspace, sta
     started = time.monotonic()
     run = await workspace.run_tests()
     assert run.passed
-    assert time.monotonic() - started < 1.9  # they hold its output open, and nobody waits for them
+    # They hold its output open, and nobody waits for them. A machine with more to do than cores delays everybody.
+    overload = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    assert time.monotonic() - started < 1.9 * overload
     assert await nothing_lives(workspace)
 
 
@@ -192,7 +195,7 @@ async def test_a_cancelled_run_leaves_no_process(workspace: Workspace) -> None:
     workspace.write("test_a.py", CHILD + DAEMON + HANG)
     running = asyncio.ensure_future(workspace.run_tests())
     assert await started(workspace)
-    assert len(at_work_in(workspace.root)) == 3
+    await eventually(lambda: len(at_work_in(workspace.root)) == 3)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running

@@ -171,6 +171,7 @@ async def long_texts(count: int, length: int, careful: Careful) -> list[int]:
     return [len(text) for text in texts]
 
 
+@pytest.mark.timeout(300)  # 18 MB through a server that others have work for, too
 async def test_results_that_are_together_too_large_come_in_parts(runs: Runs) -> None:
     run = await runs.start(long_texts, 30, 600_000)
     lengths = await run.result()

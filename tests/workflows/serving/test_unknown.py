@@ -16,7 +16,7 @@ async def test_a_run_of_an_unknown_type_is_told_once_in_the_workers_log(
     async with runs.serving(OFFICE):
         run = await runs.start("one_cal", "nothing", [])
         async with asyncio.timeout(40):
-            while (await run.describe()).raw_description.pending_workflow_task.attempt < 4:
+            while (await run.describe()).raw_description.pending_workflow_task.attempt < 3:
                 await asyncio.sleep(0.1)
     told = [record.getMessage() for record in caplog.records if "one_cal" in record.getMessage()]
     assert len(told) == 1

@@ -121,7 +121,7 @@ async def test_the_temporal_program_finds_runs_by_what_they_cost(runs_there: Run
 
 async def status_of(run: Handle, *words: str) -> str:
     """Return the run's status in the list, as soon as it is one of these."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (status := (await attributes(run)).get("RunStatus", "")) not in words:
             await asyncio.sleep(0.05)
     return str(status)
