@@ -18,7 +18,9 @@ from activities.contract.names import CHOREOGRAPHY_QUEUE, SEARCH_ATTRIBUTES
 from activities.values.converter import data_converter
 from console.dev_server import DevServer
 from tests.system.processes import ROOT, Process, Workers, temporal, through_outages
-from tests.system.test_steering import STEERED, a_cent_a_call  # noqa: F401
+from tests.system.test_steering import a_cent_a_call  # noqa: F401
+
+STEERED = ("--bare", "--module", "tests.system.steered")
 
 
 class Place:
