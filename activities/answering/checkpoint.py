@@ -33,11 +33,11 @@ READABLE_BYTES = 16_000
 class Checkpoint(BaseModel):
     """What an attempt of a call has done that no other attempt should do again."""
 
-    entries: list[Entry] = []
+    entries: list[Entry] = Field(default_factory=list)  # which is quicker than a copy of an empty one
     """What was said since the user prompt, and notes on compaction."""
     heard: int = 0
     """How many tells of people are among them."""
-    tools_done: list[str] = []
+    tools_done: list[str] = Field(default_factory=list)
     usage: Usage = Field(default_factory=Usage)
     """What was used, by prompts inside as well."""
     rejections: int = 0
@@ -48,7 +48,7 @@ class Checkpoint(BaseModel):
     """The agent's state after the last tool; None if it declares none."""
     state_number: int = 0
     """Which state this is, of those that prompts inside the call have left."""
-    inner: dict[str, InnerCheckpoint] = {}
+    inner: dict[str, InnerCheckpoint] = Field(default_factory=dict)
     """Prompts that were asked inside, by names that say where and what."""
 
     def record(self, limit: int = PAYLOAD_LIMIT) -> Any:

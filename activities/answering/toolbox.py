@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -53,8 +53,7 @@ class Toolbox:
 
     def __init__(self, agent: Agent) -> None:
         self.agent = agent
-        self.tools = tools_of(type(agent))
-        self.schemas = _schemas_of(type(agent))
+        self.tools, self.schemas = _offered_by(type(agent))
 
     def wanting_approval(self, calls: Iterable[Message]) -> list[WantedApproval]:
         """Return those of the calls that a person has to agree to before they are made."""
@@ -143,14 +142,17 @@ def _wanted(call: Message) -> WantedApproval:
     )
 
 
-_schemas: WeakKeyDictionary[type, Sequence[Schema]] = WeakKeyDictionary()
+_Offered = tuple[Mapping[str, Method[..., Any]], Sequence[Schema]]
+
+_offered: WeakKeyDictionary[type, _Offered] = WeakKeyDictionary()
 
 
-def _schemas_of(agent: type) -> Sequence[Schema]:
-    """Describe the tools of a class once, as that takes milliseconds; nobody may change what is returned."""
-    if agent not in _schemas:
-        _schemas[agent] = tuple(tool_schema(name, tool) for name, tool in tools_of(agent).items())
-    return _schemas[agent]
+def _offered_by(agent: type) -> _Offered:
+    """Find and describe the tools of a class once, as that takes milliseconds; nobody may change what is returned."""
+    if agent not in _offered:
+        tools = tools_of(agent)
+        _offered[agent] = tools, tuple(tool_schema(name, tool) for name, tool in tools.items())
+    return _offered[agent]
 
 
 def tool_schema(name: str, tool: Method[..., Any]) -> Schema:

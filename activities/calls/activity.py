@@ -278,10 +278,22 @@ class _Recorder:
 
     def _keep(self) -> None:
         """Take the checkpoint as it is now; it is written down once, however often it is told."""
-        self._recorded = functools.cache(functools.partial(self.checkpoint.snapshot().record, self.room.bytes))
+        self._recorded = _once(functools.partial(self.checkpoint.snapshot().record, self.room.bytes))
 
     def _told(self) -> Any:
         return {**self._recorded(), **self._received.told()}
+
+
+def _once(make: Callable[[], T]) -> Callable[[], T]:
+    """Return what makes something when it is first wanted; to make a `functools.cache` of it takes far longer."""
+    made: list[T] = []
+
+    def kept() -> T:
+        if not made:
+            made.append(make())
+        return made[0]
+
+    return kept
 
 
 def _decode(method: Method[..., Any], data: bytes) -> CallRequest[dict[str, Any]]:

@@ -11,6 +11,7 @@ class Critic(Agent):
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -230,8 +231,11 @@ def system_prompt_of(agent: type) -> str | None:
     """Return the class docstring, or that of the nearest agent class above it."""
     for base in agent.__mro__:
         if base is not Agent and issubclass(base, Agent) and base.__doc__:
-            return inspect.cleandoc(base.__doc__)
+            return _cleaned(base.__doc__)
     return None
+
+
+_cleaned = functools.lru_cache(maxsize=1_000)(inspect.cleandoc)  # as it is asked for with each turn
 
 
 def _check_required_tools(agent: type, name: str, method: Method[..., Any]) -> None:

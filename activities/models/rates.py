@@ -122,7 +122,7 @@ _NAMES = [
     for unit in ("requests", "tokens")
 ]
 
-HEADERS = tuple(name for _, names in _NAMES for name in names)
+HEADERS = frozenset(name for _, names in _NAMES for name in names)
 """OpenAI's, which most providers have taken over, and Anthropic's."""
 
 _LONGER_THAN_A_MINUTE_S = 180.0

@@ -128,7 +128,7 @@ async def _asked(
     """Send a request, in the best way that is taken; return the response, its status and its body."""
     while True:
         response = await send(asking.request())
-        bounds.hearing.told = {name: value for name in HEADERS if (value := response.headers.get(name))}
+        bounds.hearing.told = _limits_in(response.headers)
         try:
             if asking.in_pieces and is_stream(response):
                 status, body = await asking.answer(response, bounds.size, time)
@@ -140,6 +140,11 @@ async def _asked(
             await response.aclose()
         if not asking.was_refused(response.status_code, body):
             return response, status, body
+
+
+def _limits_in(headers: httpx.Headers) -> dict[str, str]:
+    """Return what headers tell of limits; to look each up by its name would go through all of them each time."""
+    return {name: value for name, value in headers.items() if name in HEADERS and value}
 
 
 async def _body_of(response: httpx.Response, limit: int) -> bytes:
@@ -164,9 +169,7 @@ def _as_read(request: httpx.Request, response: httpx.Response, status: int, body
     """Return the response as it is handed on: a completion in its regular form, a failure as one."""
     import httpx
 
-    headers = response.headers.copy()
-    for name in ("content-encoding", "content-length", "transfer-encoding"):
-        headers.pop(name, None)
+    headers = [(name, value) for name, value in response.headers.raw if name.lower() not in _OF_THE_WIRE]
     is_success = status < 300
     answer = _answer_in(request, body) if is_success else None
     if answer is not None and request.url.path.endswith(_COMPLETIONS):
@@ -178,6 +181,9 @@ def _as_read(request: httpx.Request, response: httpx.Response, status: int, body
     if not is_success and len(body) > SHORT_ERROR:
         body = _short_error(body)
     return httpx.Response(status, headers=headers, content=body, request=request, extensions=response.extensions)
+
+
+_OF_THE_WIRE = (b"content-encoding", b"content-length", b"transfer-encoding")
 
 
 def _short_error(body: bytes) -> bytes:
