@@ -8,9 +8,11 @@ which it asks most other providers, asks these as well.
 from __future__ import annotations
 
 import functools
+import operator
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any
 
 from activities.contract.text import clip
@@ -76,6 +78,96 @@ def guard_litellm() -> None:
     redact = redaction.python_redact_string
     redaction.python_redact_string = lambda text: redact(clip(text, SHORT_ERROR))
     _price_only_what_has_a_price()
+    _list_providers_once()
+    _look_up_models_of_openai_once()
+    _look_for_cookies_only_where_there_are_any()
+
+
+def _list_providers_once() -> None:
+    """Spare litellm to make a list of its 165 providers twice for each question: a tenth of what it does."""
+    from litellm.types import utils
+
+    providers: Any = utils.LlmProviders
+    members = tuple(providers)
+
+    class Listed(type(providers)):  # type: ignore[misc]
+        def __iter__(cls) -> Iterator[Any]:
+            return iter(members)
+
+    providers.__class__ = Listed
+    type.__setattr__(providers, "value", property(operator.attrgetter("_value_")))
+
+
+def _look_up_models_of_openai_once() -> None:
+    """Spare litellm to look twice for each question whether it goes by another of OpenAI's protocols.
+
+    It keeps what it finds for its prices, and forgets it when somebody tells it others; what it does not find is kept
+    here.
+    """
+    import litellm
+    from litellm.utils import cached_get_model_info_helper
+
+    main: Any = litellm.main
+    look_up = main.get_model_info_helper
+
+    @functools.lru_cache(maxsize=_NAMES_KEPT)
+    def is_known(name: str, entries: int) -> bool:
+        try:
+            look_up(model=name, custom_llm_provider="openai")
+        except Exception:  # it raises several things for a model that it does not know
+            return False
+        return True
+
+    def get_model_info_helper(model: str, custom_llm_provider: str | None = None) -> Any:
+        if custom_llm_provider != "openai":
+            return look_up(model=model, custom_llm_provider=custom_llm_provider)
+        if not is_known(model, len(litellm.model_cost)):
+            raise LookupError(model)
+        return dict(cached_get_model_info_helper(model=model, custom_llm_provider=custom_llm_provider))
+
+    main.get_model_info_helper = get_model_info_helper
+
+
+def _look_for_cookies_only_where_there_are_any() -> None:
+    """Spare its HTTP client to look for cookies in each response, which it does by way of a request of urllib's."""
+    import httpx
+
+    cookies: Any = httpx.Cookies
+    extract = cookies.extract_cookies
+
+    def extract_cookies(self: httpx.Cookies, response: httpx.Response) -> None:
+        if "set-cookie" in response.headers:
+            extract(self, response)
+
+    cookies.extract_cookies = extract_cookies
+
+
+_prepares_at_once: ContextVar[bool] = ContextVar("prepares a request at once", default=False)
+
+
+@contextmanager
+def prepared_at_once() -> Iterator[None]:
+    """Say that litellm does nothing that waits before it sends what is asked inside."""
+    token = _prepares_at_once.set(True)
+    try:
+        yield
+    finally:
+        _prepares_at_once.reset(token)
+
+
+def only_prepares(work: Any) -> bool:
+    """Whether what litellm gives to a thread is its making of a request, of which is known that it does not wait.
+
+    It makes each in a thread, as it can't know what some providers wait for. To go there and back takes longer than
+    much of what is done there.
+    """
+    import litellm
+
+    inner = work.args[0] if isinstance(work, functools.partial) and len(work.args) == 1 else None
+    if not _prepares_at_once.get() or not isinstance(inner, functools.partial):
+        return False
+    is_it: bool = inner.func is litellm.main.completion
+    return is_it and not any(name.startswith("mock_") for name in inner.keywords)  # which may sleep
 
 
 def _price_only_what_has_a_price() -> None:

@@ -14,7 +14,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -143,7 +143,8 @@ async def _complete(litellm: Any, request: ModelRequest, hearing: Hearing) -> An
             parameters["extra_headers"] = {**headers, **(parameters.get("extra_headers") or {})}
         seconds = request.parameters.get("timeout")
         limit = seconds if isinstance(seconds, (int, float)) else DEFAULT_TIMEOUT
-        with bounded(request.model, hearing, limit, wants_key=of_openai), inside.told_to_nobody(litellm):
+        at_once = inside.prepared_at_once() if of_openai else nullcontext()
+        with bounded(request.model, hearing, limit, wants_key=of_openai), inside.told_to_nobody(litellm), at_once:
             response = await litellm.acompletion(
                 model=request.model, messages=messages, max_retries=0, num_retries=0, **parameters
             )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from typing import Any
 
+import httpx
 import litellm
 import pytest
 
@@ -173,3 +175,68 @@ async def test_a_price_that_litellm_learns_later_counts(provider: Provider) -> N
 
     assert before.usage.cost_usd is None
     assert after.usage.cost_usd == pytest.approx(10 * 1e-3)
+
+
+@pytest.mark.parametrize(("model", "by_a_thread"), [("openai/any", 0), ("deepinfra/any", 1)])
+async def test_a_question_to_openais_protocol_is_prepared_without_a_thread(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch, model: str, by_a_thread: int
+) -> None:
+    given: list[Any] = []
+    to_a_thread = asyncio.BaseEventLoop.run_in_executor
+
+    def run_in_executor(self: asyncio.BaseEventLoop, executor: Any, func: Any, *args: Any) -> Any:
+        if isinstance(func, functools.partial):
+            given.append(func.args[0].func)
+        return to_a_thread(self, executor, func, *args)
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "run_in_executor", run_in_executor)
+
+    await sent(provider, model, {"api_key": "any"})
+
+    assert given.count(litellm.main.completion) == by_a_thread
+
+
+async def test_providers_are_listed_for_each_question_and_are_what_they_were(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from litellm.types.utils import LlmProviders
+
+    listed: list[type] = []
+    lists: Any = type(LlmProviders)
+    members = lists.__iter__
+
+    def list_them(cls: type) -> Any:
+        listed.append(cls)
+        return members(cls)
+
+    monkeypatch.setattr(lists, "__iter__", list_them)
+
+    await sent(provider, "openai/any", {})
+
+    assert len(listed) == 2
+    assert list(LlmProviders) == list(LlmProviders.__members__.values())
+    assert all(LlmProviders(one.value) is one and one.value == one for one in LlmProviders)
+
+
+def test_which_protocol_a_model_of_openai_goes_by_is_looked_up_as_before() -> None:
+    main: Any = litellm.main
+    of_litellm = litellm.utils.get_model_info_helper
+
+    for name in ("gpt-4o-mini", "gpt-5", "o1-pro"):
+        assert main.get_model_info_helper(name, "openai") == of_litellm(model=name, custom_llm_provider="openai")
+    with pytest.raises(LookupError):
+        main.get_model_info_helper("learnt-lately", "openai")
+    litellm.register_model({"learnt-lately": {"litellm_provider": "openai", "mode": "responses"}})
+    try:
+        assert main.responses_api_bridge_check("learnt-lately", "openai")[0]["mode"] == "responses"
+    finally:
+        del litellm.model_cost["learnt-lately"]
+
+
+def test_cookies_are_taken_where_there_are_any() -> None:
+    cookies, request = httpx.Cookies(), httpx.Request("GET", "http://there")
+
+    cookies.extract_cookies(httpx.Response(200, request=request))
+    cookies.extract_cookies(httpx.Response(200, headers={"Set-Cookie": "a=b"}, request=request))
+
+    assert dict(cookies) == {"a": "b"}
