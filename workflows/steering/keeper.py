@@ -144,8 +144,8 @@ class BudgetKeeper:
         await workflow.wait_condition(lambda: not self._purse.limits or _is_long())
         for task in beside:
             task.cancel()
-        await workflow.wait_condition(workflow.all_handlers_finished)
-        await self._messages.arrived()
+        # What is not sent by now would be lost, and with it what it lends.
+        await workflow.wait_condition(lambda: workflow.all_handlers_finished() and self._messages.have_arrived)
         if self._purse.limits:
             left = self._state.model_copy(update={"wanting": self._lender.wanting})
             workflow.continue_as_new(args=[SharedBudget(per=self._per), left])

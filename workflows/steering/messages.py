@@ -53,7 +53,11 @@ class Messages:
             self._last = {whom: last for whom, last in self._last.items() if not last.done()}
             self._last[after_others_to] = sending
 
+    @property
+    def have_arrived(self) -> bool:
+        """Whether all that were sent have arrived."""
+        return all(message.done() for message in self._under_way)
+
     async def arrived(self) -> None:
         """Wait until all that were sent have arrived."""
-        if self._under_way:
-            await asyncio.wait(self._under_way)
+        await workflow.wait_condition(lambda: self.have_arrived)

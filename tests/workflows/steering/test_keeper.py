@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest, ResetWorkflowExecutionRequest
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError, WorkflowHandle
 
 import workflows.engine.lifetime
 import workflows.program.sharding
+import workflows.steering.keeper
 from activities.contract.budgets import keeper_id
 from activities.contract.names import CHOREOGRAPHY_QUEUE
 from tests.conftest import Runs
@@ -97,15 +98,41 @@ async def test_two_runs_share_a_budget_and_neither_spends_what_the_other_has(run
     assert await keeper.result() == "no limits"
 
 
-async def test_what_was_lent_to_a_run_that_is_terminated_comes_back(runs: Runs, budgets: Budgets) -> None:
+@pytest.mark.parametrize("end", ["terminate", "cancel", "delete"])
+async def test_what_was_lent_to_a_run_comes_back_however_it_ends(runs: Runs, budgets: Budgets, end: str) -> None:
     keeper = await budgets.set(calls=20)
     first = await runs.start("write_then_wait", words(3), {"tenant": budgets.tenant})
     await until(first, lambda progress: progress["calls_done"] == 3)
-    await first.terminate("on a whim")
+    if end == "delete":
+        execution = WorkflowExecution(workflow_id=first.id)
+        await budgets.client.workflow_service.delete_workflow_execution(
+            DeleteWorkflowExecutionRequest(namespace=budgets.client.namespace, workflow_execution=execution)
+        )
+    else:
+        await getattr(first, end)()
     second = await runs.start(write_all, words(16), {"tenant": budgets.tenant})
     assert await second.result() == 16
     told = await until_kept(keeper, nothing_out)
-    assert told["spent"]["calls"] == 19
+    if end == "delete":
+        assert 16 <= told["spent"]["calls"] <= 20  # of the first one what it told last
+    else:
+        assert told["spent"]["calls"] == 19 + (end == "cancel")
+
+
+async def test_a_keeper_continues_as_new_and_forgets_nothing(
+    runs: Runs, budgets: Budgets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workflows.steering.keeper, "CONTINUE_AT_EVENTS", 60)
+    keeper = await budgets.set(calls=30, per="day")
+    both = [await runs.start(write_all, words(20), {"tenant": budgets.tenant}) for _ in range(2)]
+    now = budgets.client.get_workflow_handle(keeper.id)
+    told = await until_kept(now, lambda told: told["spent"]["calls"] == 30)
+    assert told["per"] == "day"
+    assert (await now.describe()).run_id != keeper.first_execution_run_id
+    await now.execute_update("set_budget", {"calls": 50})
+    assert [await run.result() for run in both] == [20, 20]
+    told = await until_kept(now, nothing_out)
+    assert told["spent"]["calls"] == 40
 
 
 async def test_a_run_that_is_reset_counts_what_it_spent_before_once(runs: Runs, budgets: Budgets) -> None:
