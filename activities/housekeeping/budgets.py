@@ -24,7 +24,8 @@ from activities.contract.budgets import (
 
 _AT_A_TIME = 20
 
-_QUERY_S = timedelta(seconds=5)
+_RPC_S = timedelta(seconds=2)
+"""Seconds for an answer: the keeper takes in nothing else meanwhile, and asks again."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -48,9 +49,13 @@ def activities_of_budgets(client: Client) -> list[Callable[..., Any]]:
         listed = tag_listed(name).replace("\\", "\\\\").replace("'", "\\'")
         told = 0
         try:
-            async for run in client.list_workflows(f"ExecutionStatus = 'Running' AND Tags = '{listed}'"):
+            async for run in client.list_workflows(
+                f"ExecutionStatus = 'Running' AND Tags = '{listed}'", rpc_timeout=_RPC_S
+            ):
                 with suppress(RPCError):  # it has just ended
-                    await client.get_workflow_handle(run.id, run_id=run.run_id).signal("stands_under", name)
+                    await client.get_workflow_handle(run.id, run_id=run.run_id).signal(
+                        "stands_under", name, rpc_timeout=_RPC_S
+                    )
                     told += 1
         except RPCError as error:
             # A server without lists, or one that does not know the attribute: its runs ask when they begin.
@@ -64,7 +69,7 @@ def activities_of_budgets(client: Client) -> list[Callable[..., Any]]:
 async def _goes_on(client: Client, workflow_id: str, run_id: str | None = None) -> bool | None:
     """Whether a workflow goes on; None if there is none."""
     try:
-        described = await client.get_workflow_handle(workflow_id, run_id=run_id).describe()
+        described = await client.get_workflow_handle(workflow_id, run_id=run_id).describe(rpc_timeout=_RPC_S)
     except RPCError as error:
         if error.status == RPCStatusCode.NOT_FOUND:
             return None
@@ -80,9 +85,7 @@ async def _ended(client: Client, name: str, borrower: Borrower) -> Ended | None:
         return Ended(run_id=borrower.run_id)
     handle = client.get_workflow_handle(borrower.workflow_id, run_id=borrower.run_id)
     try:
-        spent: dict[str, float] = await handle.query(
-            "spent_of", name, result_type=dict[str, float], rpc_timeout=_QUERY_S
-        )
+        spent: dict[str, float] = await handle.query("spent_of", name, result_type=dict[str, float], rpc_timeout=_RPC_S)
     except (RPCError, WorkflowQueryFailedError):  # its program is not here any more, or not as it was
         return Ended(run_id=borrower.run_id)
     return Ended(run_id=borrower.run_id, spent=spent)
