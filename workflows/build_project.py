@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 from activities.build_team import Architect, Coder, Review, Reviewer
 from workflows import choreography, scatter
 
@@ -26,15 +24,16 @@ async def build_project(
     await scatter(
         plan.modules, coder, lambda c, module: c.implement_module(module), key=lambda module: module.module_path
     )
-    for number in itertools.count(1):
+    rounds = 0
+    while True:
+        rounds += 1
         reviews = await scatter(plan.modules, reviewer, lambda r, m: r.review_module(m.module_path, m.test_path))
         fixes = [(m, r) for m, r in zip(plan.modules, reviews, strict=True) if r.verdict == "NEEDS_FIXES"]
-        if not fixes or number == MOST_ROUNDS:
-            break
+        if not fixes or rounds == MOST_ROUNDS:
+            return reviews
         await scatter(
             fixes,
             coder,
             lambda c, fix: c.implement_module(fix[0], feedback=fix[1].feedback),
             key=lambda fix: fix[0].module_path,
         )
-    return reviews
