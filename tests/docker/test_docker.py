@@ -216,7 +216,7 @@ def test_packages_are_the_locked_ones_and_none_is_compiled() -> None:
     assert {"--require-hashes", "--only-binary", ":all:", "--no-cache-dir"} <= set(install)
     assert install[-2:] == ["-r", "requirements.lock"]
     (added,) = [line for line in written("RUN") if "apt" in line]
-    assert "install --yes --no-install-recommends bubblewrap &&" in added  # the sandbox, and no compiler
+    assert "install --yes --no-install-recommends bubblewrap git &&" in added  # the sandbox, and no compiler
 
 
 def test_the_image_has_the_python_that_is_promised() -> None:

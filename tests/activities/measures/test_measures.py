@@ -3,6 +3,7 @@ from __future__ import annotations
 import timeit
 from pathlib import Path
 
+import pytest
 from temporalio import activity
 from temporalio.client import Client
 from temporalio.runtime import MetricBuffer, Runtime, TelemetryConfig
@@ -69,8 +70,9 @@ def test_a_label_has_a_bounded_number_of_values_and_holds_no_secret() -> None:
 
 
 async def test_a_runtime_of_the_users_own_has_what_its_workers_measure(
-    server: DevServer, provider: Provider, runs: Runs, tmp_path: Path
+    server: DevServer, provider: Provider, runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("MODEL", "openai/priced")  # litellm remembers the price that the team gives its model
     provider.enqueue(Text('{"title": "Facts"}'))
     buffer, runtime = buffered()
     plugin = ChoreographyPlugin(modules=["tests.system.watched"], grace=0.0)
