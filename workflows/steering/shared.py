@@ -7,7 +7,7 @@ A run begins with nothing, and asks when a call has no room. What it is given it
     worker to run   stands_under    there is a budget now that was not there when the run asked
 
 What it has spent is counted by the execution: a run that continues as new settles up and begins again, and one that is
-reset begins again where it was reset, so that what was spent before is not counted twice.
+reset begins again where it was reset. What was spent before may be counted once more then, but is never lost.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import contextvars
 import functools
 from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from pydantic import BaseModel
 from temporalio import workflow
@@ -98,6 +98,7 @@ class SharedBudgets:
             shared.purse = Purse(limits=limits, methods=shared.purse.methods)
         self._requests = {name: Requests(shared.purse) for name, shared in state.shared.items()}
         self._was_reset = False
+        self._began_again_at: datetime | None = None
         self._watching: asyncio.Task[None] | None = None
         if state.shared:
             self._watch_for_resets()
@@ -117,6 +118,7 @@ class SharedBudgets:
 
     def ask_for_more(self) -> None:
         """Ask the keepers for what the calls that wait are short of, and give back what others want."""
+        self._leave_out_what_was_spent_before()
         if self._state.paused_at is not None or self._was_reset:
             return
         for name, requests in self._requests.items():
@@ -284,11 +286,21 @@ class SharedBudgets:
             # by this one what was spent by that.
             await workflow.wait_condition(lambda: self._was_reset)
             self._was_reset = False
+            self._began_again_at = workflow.now()
             for requests in self._requests.values():
                 requests.is_open = False
+            self._admission.recheck()
+
+    def _leave_out_what_was_spent_before(self) -> None:
+        """Count nothing that the replaced execution has counted.
+
+        In the workflow task with which a reset run goes on, calls may end that had ended before: they do so at the same
+        moment, some of them after it was noticed.
+        """
+        if self._began_again_at == workflow.now():
+            for requests in self._requests.values():
                 if requests.purse.limits:
                     requests.purse.begin_again()
-            self._admission.recheck()
 
     def _note_reset(self, _: int) -> None:
         self._was_reset = True
