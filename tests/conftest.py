@@ -103,6 +103,10 @@ def workspaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+STOPPED_WITHIN_S = 30.0
+"""Seconds that the workers of a test get to stop; they need a fraction of one."""
+
+
 class Ledger:
     """A file in which agents write a line for what they do, whatever process they are in."""
 
@@ -150,8 +154,12 @@ class Runs:
         try:
             yield
         finally:
-            await asyncio.gather(*(worker.shutdown() for worker in made))
-            await asyncio.gather(*running)
+            ending = asyncio.gather(*(worker.shutdown() for worker in made), *running)
+            # Now and then the SDK's core does not end a worker to which a call came again as it stopped.
+            await asyncio.wait([ending], timeout=STOPPED_WITHIN_S)
+            ending.cancel()
+            with suppress(asyncio.CancelledError):
+                await ending
 
     async def start(
         self,
