@@ -18,8 +18,8 @@ from temporalio.client import (
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.contract.budgets import BUDGET, KINDS, keeper_id, name_of_keeper
-from activities.contract.names import CHOREOGRAPHY_QUEUE, of_team
+from activities.contract.budgets import KINDS, keeper_id, name_of_keeper
+from activities.contract.names import BUDGET, CHOREOGRAPHY_QUEUE, of_team
 from activities.contract.text import clip
 from workflows.serving.workers import SettingsInvalid, connect
 from workflows.steering.budget import SharedBudget, how_much

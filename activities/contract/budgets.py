@@ -7,10 +7,9 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel
 
-Kind = Literal["tenant", "tag"]
+from activities.contract.names import BUDGET
 
-BUDGET = "budget"
-"""The workflow type of what keeps a shared budget; its id is `budget/tenant/acme`."""
+Kind = Literal["tenant", "tag"]
 
 BUDGETS_OF_ACTIVITY = "budgets_of"
 """The local activity that tells which shared budgets there are."""

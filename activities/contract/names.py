@@ -90,3 +90,13 @@ LEASE_UPDATE = "lease"
 def limiter_id(team: str, name: str) -> str:
     """Return the workflow id of the limiter of a model and a key; a team has its own."""
     return of_team(team, f"limits/{name}")
+
+
+BUDGET = "budget"
+"""The workflow type of what keeps a budget that runs share; its id is `budget/<kind>/<name>`."""
+
+MAKE_NO_CALLS = frozenset({BUDGET, CONVERSATION, JOURNAL, LIMITER, WEBHOOK})
+"""The workflow types of what serves runs beside them."""
+
+NO_RUNS = MAKE_NO_CALLS | {SHARD}
+"""Those of everything that is no run of its own."""

@@ -14,7 +14,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.border.washing import washed, washed_tree
 from activities.contract.conversations import TranscriptPage
-from activities.contract.names import CONVERSATION, JOURNAL, LIMITER, SHARD, WEBHOOK, conversation_id
+from activities.contract.names import NO_RUNS, conversation_id
 from activities.memory.transcript import Entry, shortened
 from console.history import CallSeen, read_run
 from console.looking import RPC_TIMEOUT, look
@@ -28,7 +28,6 @@ SHOWN_OF_A_MESSAGE = 20_000
 MESSAGES_SHOWN = 300
 """Entries of a transcript on one page, the last ones."""
 
-_PARTS = frozenset({CONVERSATION, JOURNAL, LIMITER, SHARD, WEBHOOK})
 _CONTROL = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.)|[\x00-\x08\x0b-\x1f\x7f-\x9f]", re.DOTALL
 )
@@ -112,7 +111,7 @@ async def list_runs(client: Client, status: str = "") -> list[RunListed]:
 async def _listed(client: Client, query: str) -> list[RunListed]:
     found = []
     async for execution in client.list_workflows(query, page_size=RUNS_SHOWN):
-        is_run = execution.parent_id is None and execution.workflow_type not in _PARTS
+        is_run = execution.parent_id is None and execution.workflow_type not in NO_RUNS
         if is_run and execution.status != WorkflowExecutionStatus.CONTINUED_AS_NEW:
             found.append(_as_listed(execution))
         if len(found) == RUNS_SHOWN:

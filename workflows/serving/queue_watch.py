@@ -24,7 +24,7 @@ from temporalio.worker import (
     WorkflowInterceptorClassInput,
 )
 
-from activities.contract.names import CONVERSATION, JOURNAL, LIMITER, WEBHOOK, team_of
+from activities.contract.names import MAKE_NO_CALLS, team_of
 from activities.housekeeping.beside import beside
 from activities.housekeeping.queues import look_at
 from workflows.engine.display import Display, nobody_serves
@@ -105,7 +105,7 @@ class QueueWatch(Interceptor):
         found: Counter[str] = Counter()
         query = f"TaskQueue = '{self._queue}' AND ExecutionStatus = 'Running'"
         async for run in self._client.list_workflows(query, limit=RUNS_ASKED):
-            if run.workflow_type.startswith((CONVERSATION, JOURNAL, LIMITER, WEBHOOK)):
+            if run.workflow_type in MAKE_NO_CALLS:
                 continue
             described = await self._client.get_workflow_handle(run.id, run_id=run.run_id).describe()
             for call in described.raw_description.pending_activities:

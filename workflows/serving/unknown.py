@@ -9,7 +9,7 @@ import difflib
 import logging
 from collections import OrderedDict
 
-from activities.contract.names import CONVERSATION, JOURNAL, LIMITER, SHARD, WEBHOOK
+from activities.contract.names import NO_RUNS
 from workflows.serving.sdk import filter_failed_tasks, unknown_type
 
 _RUNS_REMEMBERED = 1_000
@@ -25,7 +25,7 @@ def unknown_choreography(failure: str) -> str:
     if found is None:
         return ""
     asked, known = found
-    offered = [name for name in known if not name.startswith((CONVERSATION, JOURNAL, LIMITER, SHARD, WEBHOOK))]
+    offered = [name for name in known if name not in NO_RUNS]
     meant = difflib.get_close_matches(asked, offered, n=1)
     return (
         f"there is no choreography '{asked}' on the worker{f'; did you mean {meant[0]}?' if meant else '.'} "

@@ -16,13 +16,13 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 
 from activities.contract.budgets import (
-    BUDGET,
     LOOK_AT_BORROWERS_ACTIVITY,
     TELL_RUNS_ACTIVITY,
     Borrower,
     Ended,
     name_of_keeper,
 )
+from activities.contract.names import BUDGET
 from activities.contract.text import explain
 from workflows.errors import InputInvalid
 from workflows.steering.admission import Standing, SteeringState

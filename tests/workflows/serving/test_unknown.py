@@ -21,8 +21,7 @@ async def test_a_run_of_an_unknown_type_is_told_once_in_the_workers_log(
     told = [record.getMessage() for record in caplog.records if "one_cal" in record.getMessage()]
     assert len(told) == 1
     assert f"run id {run.first_execution_run_id}: there is no choreography 'one_cal' on the worker; " in told[0]
-    assert "did you mean one_call? There are: " in told[0]
-    assert ", copy_at_once, " in told[0]
+    assert "did you mean one_call? There are: copy_at_once, " in told[0]
 
 
 @pytest.mark.parametrize(
