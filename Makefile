@@ -47,7 +47,7 @@ echo "Installing $< into $(@D) (Python $$version) …"; \
 endef
 
 test: lint types ## Check format, lint and types, and run the tests
-	@$(RUN) pytest
+	@$(RUN) tests.again
 
 demo: $(VENV) ## Run the example on a dev server; MODEL=openai/gpt-4o-mini and SPEC="…" are optional
 	@$(RUN) console demo $${SPEC:+"$$SPEC"}

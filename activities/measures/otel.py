@@ -98,6 +98,9 @@ class Traces:
         ending = Thread(target=self._sending.shutdown, daemon=True)
         ending.start()
         ending.join(LAST_WORDS_S)
+        if ending.is_alive():
+            self._sending.span_exporter.shutdown()  # it would try again and again
+            ending.join(LAST_WORDS_S)
 
 
 def _address(endpoint: str) -> str | None:

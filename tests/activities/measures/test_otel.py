@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -84,6 +85,7 @@ def test_where_nobody_collects_nothing_waits_for_it_nor_fails(monkeypatch: pytes
     began = time.monotonic()
     traces.close()
     assert time.monotonic() - began < 15  # left to itself it waits for 30 s
+    assert "OtelBatchSpanRecordProcessor" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_an_address_that_is_none_is_told() -> None:
