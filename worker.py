@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from activities.measures.otel import Traces
     from workflows.serving.loading import Loading
-    from workflows.serving.workers import Settings
+    from workflows.serving.settings import Settings
 
 
 def parser() -> argparse.ArgumentParser:
@@ -125,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from console.dev_server import DevServer, DevServerError
     from workflows.errors import ChoreographyError
     from workflows.serving.loading import Loading
-    from workflows.serving.workers import Settings
+    from workflows.serving.settings import Settings
 
     set_up_logs(as_json=options.json_logs, level=options.log_level)
     try:
@@ -167,7 +167,8 @@ async def serve(
 ) -> int:
     """Connect, serve what the settings name, and drain when told to stop."""
     from activities.housekeeping.attributes import known_attributes
-    from workflows.serving.workers import connect, git_of, isolation_of, store_in_words, workers
+    from workflows.serving.client import connect, store_in_words
+    from workflows.serving.workers import git_of, isolation_of, workers
 
     client = await connect(address, runtime)
     await asyncio.to_thread(loading.wait)

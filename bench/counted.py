@@ -13,7 +13,9 @@ from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 
 from activities.models.model import load
 from worker import run_until
-from workflows.serving.workers import Settings, connect, workers
+from workflows.serving.client import connect
+from workflows.serving.settings import Settings
+from workflows.serving.workers import workers
 
 
 async def serve() -> int:

@@ -21,7 +21,8 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities.contract.budgets import KINDS, keeper_id, name_of_keeper
 from activities.contract.names import BUDGET, CHOREOGRAPHY_QUEUE, of_team
 from activities.contract.text import clip
-from workflows.serving.workers import SettingsInvalid, connect
+from workflows.errors import SettingsInvalid
+from workflows.serving.client import connect
 from workflows.steering.budget import SharedBudget, how_much
 from workflows.steering.keeper import BudgetShown
 

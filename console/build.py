@@ -20,7 +20,7 @@ from console.dev_server import DevServer, find_program
 from console.history import CallSeen, follow_calls, result_of
 from console.narrator import Narrator
 from console.team import SCRIPTED_MODEL, Team, environment_for, how_to_ask, how_to_go_on, python, shown
-from workflows.serving.workers import open_client
+from workflows.serving.client import open_client
 
 
 class Build:

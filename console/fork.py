@@ -23,7 +23,8 @@ from activities.workspace.git import GitFailed
 from activities.workspace.site import Site
 from activities.workspace.workspace import Workspace
 from workflows.engine.fork import ForkPoint
-from workflows.serving.workers import SettingsInvalid, connect
+from workflows.errors import SettingsInvalid
+from workflows.serving.client import connect
 
 _RPC_TIMEOUT = timedelta(seconds=20)
 _FIRST_ID = 1

@@ -16,7 +16,8 @@ from activities.contract.usage import Usage
 from console.history import CallSeen, RunSeen, read_run
 from console.mermaid import sequence_diagram
 from console.view import duration
-from workflows.serving.workers import SettingsInvalid, connect
+from workflows.errors import SettingsInvalid
+from workflows.serving.client import connect
 from workflows.shown.progress import counted, money, tokens_of, used_in_words
 
 _WIDTH_OF_A_FILE = 160

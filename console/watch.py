@@ -15,7 +15,8 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from console.looking import look
 from console.view import Sight, line, page
-from workflows.serving.workers import SettingsInvalid, connect
+from workflows.errors import SettingsInvalid
+from workflows.serving.client import connect
 
 
 class _Watch:

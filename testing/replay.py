@@ -34,7 +34,7 @@ async def replays(
             what `handle.fetch_history()` gives.
         *choreographies: Whose runs they are.
         client: For runs that have much to remember, and keep it outside of their histories: what
-            `workflows.serving.workers.connect` gives.
+            `workflows.serving.client.connect` gives.
 
     Raises:
         DoesNotReplay: One does not; names it, and the step.

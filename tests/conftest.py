@@ -32,7 +32,9 @@ from console.mermaid import sequence_diagram
 from console.show import print_table
 from tests.provider import Provider
 from workflows.program.choreography import Choreography
-from workflows.serving.workers import Settings, open_client, workers
+from workflows.serving.client import open_client
+from workflows.serving.settings import Settings
+from workflows.serving.workers import workers
 
 if not is_sandboxed():
     os.environ[ALLOWED] = "1"  # for the processes that tests start, too

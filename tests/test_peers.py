@@ -38,7 +38,7 @@ from tests.system.processes import at_work_in, eventually
 from workflows import choreography
 from workflows.errors import ChoreographyInvalid
 from workflows.serving.discovery import DiscoveryError
-from workflows.serving.workers import Settings
+from workflows.serving.settings import Settings
 
 OFFICE = "tests.office"
 

@@ -46,6 +46,10 @@ class TooLarge(ChoreographyError):
     """Arguments or a result are more than the server takes."""
 
 
+class SettingsInvalid(ChoreographyError):
+    """A worker was started with settings that can't be used; says which and what to do."""
+
+
 class ForkRefused(ChoreographyError):
     """A run can't be forked so; says why."""
 

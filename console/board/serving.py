@@ -12,7 +12,8 @@ import uvicorn
 
 from console.board.access import LOOPBACK, TOKENS, Access
 from console.board.app import board_of
-from workflows.serving.workers import SettingsInvalid, connect
+from workflows.errors import SettingsInvalid
+from workflows.serving.client import connect
 
 
 def serve_board(host: str, port: int, names: Sequence[str]) -> int:

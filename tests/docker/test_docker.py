@@ -21,7 +21,7 @@ import yaml  # type: ignore[import-untyped]  # comes with litellm, without types
 from activities.contract.names import CHOREOGRAPHY_QUEUE
 from console.dev_server import TUNED, DevServer
 from worker import parser
-from workflows.serving.workers import Settings
+from workflows.serving.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
 COMPOSE = yaml.safe_load((ROOT / "docker/compose.yaml").read_text())
@@ -246,7 +246,7 @@ def test_the_worker_needs_nothing_but_what_is_copied(tmp_path: Path) -> None:
     program = (
         "import sys; sys.path.insert(0, '.')\n"
         "import activities.calls.activity, activities.border.logs, console.dev_server, worker\n"
-        "from workflows.serving.workers import Settings\n"
+        "from workflows.serving.settings import Settings\n"
         "print(activities.calls.activity.__file__, *Settings.read().queues)\n"
     )
     # -P: neither the folder of this test nor PYTHONPATH may lend it a module.

@@ -88,6 +88,8 @@ async def _serving(address: str, module: str, cached_runs: int, heartbeat_timeou
 
     import workflows.program.call
     from workflows.serving import workers as serving
+    from workflows.serving.client import open_client
+    from workflows.serving.settings import Settings
 
     def quick(*args: Any, **options: Any) -> Worker:
         if "workflows" in options:
@@ -99,8 +101,8 @@ async def _serving(address: str, module: str, cached_runs: int, heartbeat_timeou
 
     setattr(serving, "Worker", quick)  # noqa: B010  # a class is no variable to mypy
     setattr(workflows.program.call, "HEARTBEAT_TIMEOUT_S", heartbeat_timeout)  # noqa: B010
-    client = await serving.open_client(target_host=address)
-    settings = serving.Settings.read(modules=[module], bare=True, grace=0)
+    client = await open_client(target_host=address)
+    settings = Settings.read(modules=[module], bare=True, grace=0)
     workers = serving.workers(client, settings)
     await asyncio.to_thread(told.wait)
     await asyncio.gather(*(worker.run() for worker in workers))

@@ -23,7 +23,7 @@ from console.dev_server import DevServer, find_program
 from tests.provider import Provider, Reply, Request, Text, ToolCall, Tools
 from tests.system.forked import ForkedWorker
 from tests.system.processes import ROOT, Process, Workers, eventually
-from workflows.serving.workers import open_client
+from workflows.serving.client import open_client
 
 SEALED = "tests.system.sealed"
 KEY = new_key()

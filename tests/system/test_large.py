@@ -33,7 +33,7 @@ from console.dev_server import DevServer, find_program
 from tests.conftest import Ledger, Runs, look_at
 from tests.provider import Provider, Text, ToolCall, Tools
 from tests.system.processes import ROOT, Process, Workers, eventually
-from workflows.serving.workers import open_client
+from workflows.serving.client import open_client
 
 MODULE = "tests.system.large_team"
 LARGE = int(float(os.environ.get("LARGE_MB", "3")) * 1_000_000)

@@ -26,7 +26,7 @@ MINUTE_S = 60.0
 JOINED_S = 10.0
 """Seconds in which those who asked before there was a limiter have come to it."""
 
-PART_GIVEN = 0.93
+PART_GIVEN = 0.96
 """Part of the limits that is given: providers and processes do not count the same moment."""
 
 CUT = 0.8

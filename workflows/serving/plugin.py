@@ -19,19 +19,12 @@ from temporalio.worker import ReplayerConfig, Worker
 from activities.contract.spans import Tell
 from activities.housekeeping.attributes import known_attributes
 from activities.housekeeping.pages import PagesCodec
+from workflows.serving.client import client_of_workers, converter_for, store_in_words
 from workflows.serving.loading import Loading
 from workflows.serving.running import Running
 from workflows.serving.sdk import end_before_it_begins
-from workflows.serving.workers import (
-    Settings,
-    client_of_workers,
-    converter_for,
-    git_of,
-    isolation_of,
-    replayed,
-    store_in_words,
-    workers,
-)
+from workflows.serving.settings import Settings
+from workflows.serving.workers import git_of, isolation_of, replayed, workers
 
 logger = logging.getLogger(__name__)
 

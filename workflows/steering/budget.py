@@ -12,11 +12,13 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from activities.contract.text import explain
 from activities.contract.usage import Usage
+from workflows.errors import InputInvalid
 
 Limit = Literal["usd", "tokens", "calls", "hours"]
 
@@ -56,6 +58,22 @@ class Limits(BaseModel):
     def limits(self) -> dict[Limit, float]:
         """Return those that are set."""
         return {name: limit for name in UNITS if (limit := getattr(self, name, None)) is not None}
+
+    @classmethod
+    def given(cls, limits: object) -> Self:
+        """Read the limits that somebody wants to set.
+
+        Raises:
+            InputInvalid: They don't fit, or none is named.
+        """
+        known = ", ".join(cls.model_fields)
+        try:
+            budget = cls.model_validate(limits)
+        except ValidationError as error:
+            raise InputInvalid(f"the budget does not fit: {explain(error)}; it takes {known}.") from None
+        if not budget.model_fields_set:
+            raise InputInvalid(f"name a limit: {known}.")
+        return budget
 
 
 class Budget(Limits):

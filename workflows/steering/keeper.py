@@ -11,7 +11,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from temporalio import workflow
 from temporalio.common import RetryPolicy
 
@@ -23,7 +23,6 @@ from activities.contract.budgets import (
     name_of_keeper,
 )
 from activities.contract.names import BUDGET
-from activities.contract.text import explain
 from workflows.errors import InputInvalid
 from workflows.steering.admission import Standing, SteeringState
 from workflows.steering.budget import DIVIDED, UNITS, Limit, Part, Purse, SharedBudget, how_much
@@ -189,13 +188,7 @@ class BudgetKeeper:
 
     @set_budget.validator
     def _refuse_budget(self, limits: Any = None) -> None:
-        try:
-            budget = SharedBudget.model_validate(limits)
-        except ValidationError as error:
-            known = ", ".join(SharedBudget.model_fields)
-            raise InputInvalid(f"the budget does not fit: {explain(error)}; it takes {known}.") from None
-        if not budget.model_fields_set:
-            raise InputInvalid(f"name a limit: {', '.join(SharedBudget.model_fields)}.")
+        SharedBudget.given(limits)
 
     @workflow.query(description="How the budget is: limits, what is spent and lent, and who borrows.")
     def budget(self) -> BudgetShown:

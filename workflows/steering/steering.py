@@ -10,10 +10,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import ValidationError
 from temporalio import workflow
 
-from activities.contract.text import explain
 from activities.contract.usage import Usage
 from workflows.errors import BudgetExceeded, InputInvalid
 from workflows.steering.admission import Admission, SteeringState
@@ -92,14 +90,7 @@ class Steering:
 
     @set_budget.validator
     def _refuse_budget(self, limits: Any = None) -> None:
-        try:
-            budget = Budget.model_validate(limits)
-        except ValidationError as error:
-            known = ", ".join(Budget.model_fields)
-            raise InputInvalid(f"the budget does not fit: {explain(error)}; its limits are {known}.") from None
-        if not budget.model_fields_set:
-            raise InputInvalid(f"name a limit: {', '.join(Budget.model_fields)}.")
-        if complaint := self._purse.refuse_limits(budget, workflow.now()):
+        if complaint := self._purse.refuse_limits(Budget.given(limits), workflow.now()):
             raise InputInvalid(complaint)
 
     async def admit(self, method: str) -> None:

@@ -15,7 +15,7 @@ from activities.contract.limits import STORED_FROM
 from activities.errors import PayloadLost, StoreMissing
 from activities.housekeeping.pages import PagesCodec
 from activities.values.converter import data_converter
-from workflows.serving.workers import converter_for
+from workflows.serving.client import converter_for
 
 LARGE = "plain " * STORED_FROM
 SECRET = "wJalrXUtnFEMIbPxRfiCYzzzzzzzzzzz"

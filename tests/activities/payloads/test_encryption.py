@@ -17,7 +17,8 @@ from activities.housekeeping.pages import PagesCodec
 from activities.payloads.encryption import EncryptionCodec, new_key
 from activities.payloads.reading import make_readable
 from activities.values.converter import data_converter, message_of
-from workflows.serving.workers import SettingsInvalid, client_of_workers, converter_for
+from workflows.errors import SettingsInvalid
+from workflows.serving.client import client_of_workers, converter_for
 
 OLD, NEW = new_key(), new_key()
 

@@ -18,7 +18,7 @@ from activities.contract.pages import CARRIED, PagesKept
 from activities.payloads.hiding import HidingCodec
 from activities.values.converter import data_converter
 from workflows.engine.continuation import CarryOver, inputs_to_resume
-from workflows.serving.workers import client_of_workers
+from workflows.serving.client import client_of_workers
 
 VALUE = 'marked-"7f3c"'
 hiding = dataclasses.replace(data_converter, payload_codec=HidingCodec())

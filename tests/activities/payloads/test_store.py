@@ -19,7 +19,7 @@ from activities.payloads.encryption import new_key
 from activities.payloads.files import Files
 from activities.payloads.store import Store, days_from_environment, storage_from_environment, stores
 from activities.values.converter import data_converter
-from workflows.serving.workers import converter_for
+from workflows.serving.client import converter_for
 
 LARGE = "plain " * STORED_FROM
 YEAR_S = 365 * 86_400.0

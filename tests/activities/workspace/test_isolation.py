@@ -128,7 +128,8 @@ async def test_commands_at_the_same_time_do_not_see_each_other(sandbox: Isolatio
 
 def test_a_worker_that_finds_no_sandbox_says_so_before_it_serves() -> None:
     program = (
-        "import asyncio; from workflows.serving.workers import Settings, isolation_of\n"
+        "from workflows.serving.settings import Settings\n"
+        "from workflows.serving.workers import isolation_of\n"
         "settings = Settings.read(serve=['Reviewer'], allow_unsandboxed=True)\n"
         "print(isolation_of(settings))"
     )

@@ -19,7 +19,8 @@ from activities.workspace.git import GitFailed, NoGit, git_in_words, program
 from activities.workspace.merging import MergeDesk, Merging, merge
 from activities.workspace.repository import Repository, repository_of
 from activities.workspace.site import Call, RepositoryLost, Site, SourceUnusable
-from workflows.serving.workers import Settings, git_of
+from workflows.serving.settings import Settings
+from workflows.serving.workers import git_of
 
 
 class Run:

@@ -26,7 +26,8 @@ from tests.workflows.histories import failure_of, histories, told
 from workflows import choreography, continue_with, scatter
 from workflows.engine.happenings import Happening, Outcome, Step, write_page
 from workflows.engine.journal import Journal
-from workflows.serving.workers import open_client, replayer
+from workflows.serving.client import open_client
+from workflows.serving.workers import replayer
 
 pytestmark = pytest.mark.usefixtures("served")
 

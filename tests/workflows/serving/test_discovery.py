@@ -9,8 +9,9 @@ from textwrap import dedent
 import pytest
 
 from activities.errors import DeclarationError
+from workflows.errors import SettingsInvalid
 from workflows.serving.discovery import DiscoveryError, discover, own_modules
-from workflows.serving.workers import Settings, SettingsInvalid
+from workflows.serving.settings import Settings
 
 Write = Callable[[str, str], str]
 

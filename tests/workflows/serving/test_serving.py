@@ -13,8 +13,10 @@ from tests.workflows.changed import ask_twice
 from tests.workflows.crew import Worker
 from tests.workflows.histories import steps
 from workflows import choreography
+from workflows.errors import SettingsInvalid
 from workflows.serving.discovery import DiscoveryError
-from workflows.serving.workers import Settings, SettingsInvalid, workers
+from workflows.serving.settings import Settings
+from workflows.serving.workers import workers
 
 
 class Cook(Agent):

@@ -17,7 +17,8 @@ from activities.contract.names import team_of
 from tests.conftest import Runs
 from tests.provider import Provider, Text
 from tests.workflows.histories import Handle, count
-from workflows.serving.workers import Settings, SettingsInvalid
+from workflows.errors import SettingsInvalid
+from workflows.serving.settings import Settings
 
 TEAM = """
 from activities import Agent, prompt, task, tool

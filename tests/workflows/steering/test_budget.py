@@ -398,7 +398,7 @@ async def test_prompts_inside_of_a_task_are_counted(runs: Runs) -> None:
     ("limits", "complaint"),
     [
         ({"usd": 0.1}, "'usd': 0.10 is not more than the 0.20 USD that are spent."),
-        ({"dollars": 3}, "'dollars': Extra inputs are not permitted; its limits are usd, tokens, calls, hours."),
+        ({"dollars": 3}, "'dollars': Extra inputs are not permitted; it takes usd, tokens, calls, hours."),
         ({"usd": -3}, "'usd': Input should be greater than 0"),
         ({}, "name a limit: usd, tokens, calls, hours."),
         (7, "the budget does not fit"),
