@@ -22,6 +22,7 @@ from activities.border.washing import washed
 from activities.contract.identity import step_of
 from activities.contract.usage import Usage
 from activities.payloads.reading import make_readable
+from console.decisions import decisions_in
 from console.trouble import troubles_of
 from workflows.people.people import MEMO
 
@@ -41,6 +42,7 @@ class CallSeen:
         attempts: How often it was tried; 0 while it runs.
         error: Why it failed, if it did.
         paused: Whether it waits for people's yes to a tool; another call of its step goes on when they have decided.
+        decided: What they had decided when it was made, in words.
     """
 
     method: str
@@ -53,6 +55,7 @@ class CallSeen:
     attempts: int = 0
     error: str | None = None
     paused: bool = False
+    decided: list[str] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
@@ -318,6 +321,7 @@ async def _scheduled(event: HistoryEvent, converter: DataConverter) -> CallSeen:
         summary=washed(summary) if isinstance(summary, str) else "",
         scheduled=event.event_time.ToDatetime(UTC),
         step=step_of(attributes.activity_id),
+        decided=decisions_in(attributes.input.payloads[0].data) if attributes.input.payloads else [],
     )
 
 

@@ -23,6 +23,7 @@ from workflows.shown.progress import counted, money, tokens_of, used_in_words
 _WIDTH_OF_A_FILE = 160
 _WIDEST_COLUMN = 40
 _FAILURES_TOLD = 20
+_DECISIONS_TOLD = 20
 
 
 def show(workflow_id: str, *, as_mermaid: bool) -> int:
@@ -57,7 +58,7 @@ def print_table(run: RunSeen, console: Console) -> None:
     for call in run.calls:
         table.add_row(*_row(call, run))
     console.print(table)
-    for text in [*_failures(run), *_summary(run)]:
+    for text in [*_decisions(run), *_failures(run), *_summary(run)]:
         console.print(Text(text))
 
 
@@ -86,6 +87,14 @@ def _end(call: CallSeen) -> str:
         return "runs"
     end = "done" if call.error is None else "cancelled" if call.error == "cancelled" else "failed"
     return f"{end} at attempt {call.attempts}" if call.attempts > 1 else end
+
+
+def _decisions(run: RunSeen) -> Iterable[str]:
+    decided = [(call, words) for call in run.calls for words in call.decided]
+    for call, words in decided[:_DECISIONS_TOLD]:
+        yield f"decided: step {call.step}, {' '.join(words.split())}"
+    if len(decided) > _DECISIONS_TOLD:
+        yield f"decided: {counted(len(decided) - _DECISIONS_TOLD, 'more tool')}"
 
 
 def _failures(run: RunSeen) -> Iterable[str]:

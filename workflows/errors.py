@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 
 from temporalio.worker.workflow_sandbox import RestrictedWorkflowAccessError
@@ -83,7 +84,15 @@ class NoSuchPart(ChoreographyError):
 
 
 class AnswerRefused(ChoreographyError):
-    """An answer to a question of a run is none; says why, and what is open."""
+    """An answer to a question of a run is none; says why, and what is open.
+
+    Attributes:
+        places: What is wrong with which part of it, by the parts' places in it; empty if it is not about parts.
+    """
+
+    def __init__(self, message: str, places: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.places = dict(places or {})
 
 
 class BudgetExceeded(ChoreographyError):

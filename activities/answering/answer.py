@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from activities.answering import fallbacks
+from activities.answering.changes import with_changes, with_notice
 from activities.answering.compaction import Window, compact
 from activities.answering.record import inside_tool, working
 from activities.answering.toolbox import Toolbox
@@ -280,14 +281,14 @@ class TurnLoop(Work):
         if approval is not None and not approval.approve:
             self._answer_call(call, f"A person has refused this call: {approval.reason or 'no reason was given'}")
             return
-        name = call["function"]["name"]
-        with inside_tool(call["id"]), tool_part(self.toolbox, call):
-            result, done = await self.toolbox.use(call, self._turns(), number)
+        name, made = call["function"]["name"], with_changes(call, approval)
+        with inside_tool(call["id"]), tool_part(self.toolbox, made):
+            result, done = await self.toolbox.use(made, self._turns(), number)
             tool_result(result, done=done)
         if done:
             self.checkpoint.tools_done = list(dict.fromkeys([*self.checkpoint.tools_done, name]))
         self._here.keep_state(self.agent)
-        self._answer_call(call, result)
+        self._answer_call(call, with_notice(result, approval))
 
     def _answer_call(self, call: Message, result: str) -> None:
         self.checkpoint.entries.append(_tool_message(call, result))

@@ -11,9 +11,10 @@ from weakref import WeakKeyDictionary
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, from_json
 
+from activities.answering.changes import arguments_of
 from activities.border.context import calling_tool
 from activities.border.user_code import is_closed_by, raised_by
-from activities.border.washing import name_of, washed_json, washed_tree, washed_within, words_of
+from activities.border.washing import name_of, washed_tree, washed_within, words_of
 from activities.contract.envelope import WantedApproval
 from activities.contract.text import digest_of, explain
 from activities.declarations.agent import Agent, tools_of
@@ -105,7 +106,7 @@ class Toolbox:
         if tool is None:
             raise _CannotBeMade(f"there is no tool '{name}'. The tools are: {', '.join(self.tools) or 'none'}.")
         try:
-            return tool, tool.arguments.validate_json(_arguments_of(call))
+            return tool, tool.arguments.validate_json(arguments_of(call))
         except ValidationError as error:
             raise _CannotBeMade(f"the arguments of {name} do not fit: {explain(error)}.") from None
         except (Exception, SystemExit) as error:  # a validator of the user's that fails
@@ -114,11 +115,6 @@ class Toolbox:
 
 class _CannotBeMade(Exception):
     """A tool call that is none; says so to the model."""
-
-
-def _arguments_of(call: Message) -> str:
-    arguments = washed_json(call["function"]["arguments"])
-    return "{}" if arguments.strip() in ("", "null") else arguments
 
 
 def _in_words(value: Any) -> str:
@@ -133,11 +129,14 @@ def _in_words(value: Any) -> str:
 
 
 def _wanted(call: Message) -> WantedApproval:
-    arguments = _arguments_of(call)
+    arguments = arguments_of(call)
+    given = from_json(arguments)
+    shown = in_short(given)
     return WantedApproval(
         tool_call=call["id"],
         tool=call["function"]["name"],
-        arguments=in_short(from_json(arguments)),
+        arguments=shown,
+        in_short=[name for name in given if shown[name] is not given[name]],
         digest=digest_of(arguments),
     )
 

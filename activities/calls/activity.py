@@ -30,7 +30,7 @@ from activities.border.washing import name_of, said, stack_of, words_of
 from activities.calls.heartbeats import Heartbeats
 from activities.calls.received import Received
 from activities.contract.conversations import Owner
-from activities.contract.envelope import CallReply, CallRequest, PausedCall
+from activities.contract.envelope import LONGEST_NAME, CallReply, CallRequest, PausedCall
 from activities.contract.limits import MESSAGE_LIMIT, Room
 from activities.contract.names import (
     CALL_CANCELLED,
@@ -341,8 +341,8 @@ def _json(data: bytes) -> RawValue:
     return RawValue(Payload(metadata={"encoding": b"json/plain"}, data=data))
 
 
-_ROOM_FOR_A_REASON = 4 * MESSAGE_LIMIT
-"""Bytes that a decision may take when the call is made again."""
+_ROOM_FOR_AN_ANSWER = 4 * (MESSAGE_LIMIT + LONGEST_NAME) + 1_000
+"""Bytes that each answer may take, at least, when the call is made again."""
 
 
 def _paused(name: str, pause: CallPaused, checkpoint: Checkpoint, room: int, key: str) -> RawValue:
@@ -356,7 +356,7 @@ def _paused(name: str, pause: CallPaused, checkpoint: Checkpoint, room: int, key
         key: What its work in a repository is known by.
     """
     reply = PausedCall(wants=pause.wants, usage=checkpoint.usage, key=key)
-    limit = room - len(reply.model_dump_json().encode()) - _ROOM_FOR_A_REASON * len(pause.wants)
+    limit = room - len(reply.model_dump_json().encode()) - _ROOM_FOR_AN_ANSWER * len(pause.wants)
     reply.checkpoint = checkpoint.record(limit)
     data = reply.model_dump_json().encode()
     if len(data) > room:

@@ -6,7 +6,7 @@ never has to guess types from a count of arguments, and "no result" differs from
 
 from __future__ import annotations
 
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
@@ -21,6 +21,9 @@ R = TypeVar("R")
 CROSSING = ConfigDict(ser_json_inf_nan="strings", ser_json_bytes="base64", val_json_bytes="base64")
 """How values are written on their way between a run and its workers: infinities and bytes of any kind have a form."""
 
+LONGEST_NAME = 100
+"""Characters of the name of who answers."""
+
 
 class Approval(BaseModel):
     """A person's yes or no to a tool call of a model; a bare `true` or `false` is one as well."""
@@ -28,13 +31,21 @@ class Approval(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     approve: StrictBool
-    reason: str = Field(default="", max_length=MESSAGE_LIMIT)
-    """What the model is told where the answer is no."""
+    reason: str = Field(default="", max_length=MESSAGE_LIMIT, description="What the model is told of a no or a change")
+    arguments: dict[str, Any] = Field(default={}, description="Those that are to be other ones; the rest stays")
+    by: str = Field(default="", max_length=LONGEST_NAME)
+    """Who says so, where that is known."""
 
     @model_validator(mode="before")
     @classmethod
     def _in_a_word(cls, given: Any) -> Any:
         return {"approve": given} if isinstance(given, bool) else given
+
+    @model_validator(mode="after")
+    def _changes_go_with_a_yes(self) -> Self:
+        if self.arguments and not self.approve:
+            raise ValueError("arguments are changed where the answer is yes; tell the model why not in 'reason'")
+        return self
 
 
 class WantedApproval(BaseModel):
@@ -45,6 +56,8 @@ class WantedApproval(BaseModel):
     tool: str
     arguments: Any
     """As the model gave them; long ones in short."""
+    in_short: list[str] = []
+    """Which of them."""
     digest: str
     """Of all of the arguments."""
 

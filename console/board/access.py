@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 from urllib.parse import urlsplit
@@ -28,11 +28,16 @@ _TOKEN = re.compile(r"(?P<name>[\w.-]+)=(?P<right>look|answer|steer)(?:\((?P<per
 
 
 class Refused(Exception):
-    """A request is not done; says why, with an HTTP status."""
+    """A request is not done; says why, with an HTTP status.
 
-    def __init__(self, status: int, why: str) -> None:
+    Attributes:
+        places: What is wrong with which part of an answer, where it is about that.
+    """
+
+    def __init__(self, status: int, why: str, places: Mapping[str, str] | None = None) -> None:
         super().__init__(why)
         self.status = status
+        self.places = dict(places or {})
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Visitor:
     """Who asks.
 
     Attributes:
-        name: As the token says.
+        name: As the token says; empty where there are no tokens.
         right: What it may do.
         persons: For which persons it may answer, roles or instances; all where none is named.
     """
@@ -113,7 +118,7 @@ class Access:
         if request.method not in ("GET", "HEAD"):
             _check_origin(request)
         if not self.visitors:
-            return Visitor("you", "steer")
+            return Visitor("", "steer")
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
         given = bearer if scheme.lower() == "bearer" else request.cookies.get(COOKIE, "")
         return self.known(given)

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from temporalio.client import Client, WorkflowUpdateFailedError
-from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 
 from activities.contract.names import CHOREOGRAPHY_QUEUE, conversation_id
 from console.board.access import Refused, Visitor
@@ -35,7 +35,10 @@ class Answer(_Given):
     """An answer to an open question."""
 
     question: str = Field(description="The question's id.")
-    answer: Any = Field(description="What the question's answer_schema takes.")
+    answer: Any = Field(
+        description="What the question's answer_schema takes. Of a tool that is to be approved: true, or "
+        '{"approve": false, "reason": "…"}, or {"approve": true, "arguments": {…}} with those that are changed.'
+    )
 
 
 class Budget(_Given):
@@ -94,7 +97,8 @@ async def answer(client: Client, visitor: Visitor, workflow_id: str, given: Answ
         person = next((one["person"] for one in questions if one["id"] == given.question), None)
         if person is None or not visitor.may_answer(person):
             raise Refused(403, f"{visitor.name} may answer for {', '.join(sorted(visitor.persons))} only.")
-    return Done(id=workflow_id, told=await _update(client, workflow_id, "answer", [given.model_dump()]))
+    told = {**given.model_dump(), **({"by": visitor.name} if visitor.name else {})}
+    return Done(id=workflow_id, told=await _update(client, workflow_id, "answer", [told]))
 
 
 async def steer(client: Client, workflow_id: str, how: str) -> Done:
@@ -135,5 +139,11 @@ async def _update(client: Client, workflow_id: str, name: str, inputs: Sequence[
     try:
         told = await client.get_workflow_handle(workflow_id).execute_update(name, args=inputs, rpc_timeout=_TIMEOUT)
     except WorkflowUpdateFailedError as error:
-        raise Refused(409, f"{workflow_id}: {error.cause}") from error
+        raise Refused(409, f"{workflow_id}: {error.cause}", _places(error.cause)) from error
     return told if isinstance(told, str) and told else f"{name}: done"
+
+
+def _places(cause: BaseException | None) -> dict[str, str]:
+    """Return what was refused of an answer, by its parts."""
+    told = cause.details[0] if isinstance(cause, ApplicationError) and cause.details else {}
+    return {str(place): str(why) for place, why in told.items()} if isinstance(told, dict) else {}

@@ -22,10 +22,10 @@ from activities.contract.text import explain
 from activities.errors import AgentError
 from console.board import acting
 from console.board.access import COOKIE, Access, Refused, Right, Visitor
-from console.board.forms import Form, NotFilledIn
+from console.board.forms import NotFilledIn
 from console.board.live import Watched
 from console.board.openapi import described
-from console.board.pages import Pages
+from console.board.pages import Pages, Wrong
 from console.board.reading import calls_of, list_runs, run_now, transcript_of
 
 _LARGEST = 1_000_000
@@ -96,6 +96,7 @@ class Board:
         """Answer only who may ask, and with a page or JSON whatever comes of it."""
 
         async def guarded(request: Request) -> Response:
+            visitor = None
             try:
                 if token := request.query_params.get("token"):
                     return self._welcome(request, token)
@@ -106,7 +107,8 @@ class Board:
             except (Refused, NotFilledIn, ValidationError, RPCError, WorkflowQueryFailedError, AgentError) as error:
                 status, why = _why(error)
                 if _wants_page(request):
-                    return self._pages.response("refused.html", status, why=why, status=status)
+                    sent = await _given(request) if visitor and _is_form(request) and status != 413 else {}
+                    return self._pages.response("refused.html", status, why=why, sent=sent)
                 return JSONResponse({"error": why}, status)
 
         return guarded
@@ -133,7 +135,8 @@ class Board:
     async def _run(self, request: Request, visitor: Visitor) -> Response:
         run = await run_now(self._client, request.path_params["id"])
         if _wants_page(request):
-            return self._pages.response("run.html", run=run, visitor=visitor)
+            every = "every" in request.query_params
+            return self._pages.response("run.html", run=run, visitor=visitor, wrong=None, every=every)
         return JSONResponse(run.model_dump(mode="json"))
 
     async def _calls(self, request: Request, visitor: Visitor) -> Response:
@@ -180,15 +183,24 @@ class Board:
     async def _answer(self, request: Request, visitor: Visitor) -> Response:
         id, given = request.path_params["id"], await _given(request)
         if _is_form(request):
-            schema = await self._schema(id, str(given.get("question")))
-            given = {"question": given.get("question"), "answer": Form.of(schema).answer(given)}
+            return await self._filled_in(request, visitor, given)
         return _done(request, await acting.answer(self._client, visitor, id, acting.Answer.model_validate(given)))
 
-    async def _schema(self, id: str, question: str) -> Any:
-        for one in (await run_now(self._client, id)).questions:
-            if one.id == question:
-                return one.answer_schema
-        raise Refused(409, f"the question {question} is not open any more.")
+    async def _filled_in(self, request: Request, visitor: Visitor, filled: dict[str, Any]) -> Response:
+        """Answer as a form says; if that will not do, show the form again as it was filled in."""
+        id, question = request.path_params["id"], str(filled.get("question"))
+        run = await run_now(self._client, id)
+        form = next((one.form() for one in run.questions if one.id == question), None)
+        if form is None:
+            raise Refused(409, f"the question {question} is not open any more: somebody has answered it.")
+        try:
+            given = acting.Answer(question=question, answer=form.answer(filled))
+            return _done(request, await acting.answer(self._client, visitor, id, given))
+        except (NotFilledIn, Refused) as error:
+            if not _wants_page(request):
+                raise
+            wrong = Wrong.of(error, form, filled)
+            return self._pages.response("run.html", _why(error)[0], run=run, visitor=visitor, wrong=wrong, every=False)
 
     async def _steer(self, request: Request, visitor: Visitor) -> Response:
         how = request.url.path.rpartition("/")[2]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,11 +11,42 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
-from console.board.access import Visitor
-from console.board.forms import Form
-from console.board.reading import RunShown, facts
+from console.board.access import Refused, Visitor
+from console.board.forms import Form, NotFilledIn
+from console.board.reading import RunShown, facts, plain
 from console.view import duration
 from workflows.shown.progress import money
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """An answer that was filled in and not taken: it is shown again as it was, with what is wrong.
+
+    Attributes:
+        question: The question's id.
+        filled: What was filled in, by the fields' names.
+        places: What is wrong, by the fields' names.
+        why: What is wrong with all of it.
+    """
+
+    question: str
+    filled: Mapping[str, Any]
+    places: Mapping[str, str]
+    why: str
+
+    @classmethod
+    def of(cls, error: NotFilledIn | Refused, form: Form, filled: Mapping[str, Any]) -> Wrong:
+        """Return what an error says of which field; of the whole what it says of none."""
+        names = [one.name for one in (*form.inputs, *form.changes)]
+        rest = not error.places
+        places: dict[str, str] = {}
+        for place, why in error.places.items():
+            full = place if isinstance(error, NotFilledIn) else f"answer.{place}".rstrip(".")
+            name = next((name for name in names if f"{full}.".startswith(f"{name}.")), "")
+            rest |= not name
+            if name:
+                places[name] = f"{places[name]}; {why}" if name in places else why
+        return cls(str(filled.get("question", "")), filled, places, str(error) if rest else "")
 
 
 class Pages:
@@ -27,7 +60,7 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.filters.update(since=_since, at=_at, money=money, form=Form.of)
+        self._templates.filters.update(since=_since, at=_at, money=money, plain=plain)
         self._templates.globals.update(facts=facts)
 
     def text(self, template: str, **shown: Any) -> str:
@@ -40,7 +73,7 @@ class Pages:
 
     def parts(self, run: RunShown, visitor: Visitor) -> dict[str, str]:
         """Return the parts of a run's page that change."""
-        shown = {"run": run, "visitor": visitor}
+        shown = {"run": run, "visitor": visitor, "wrong": None}
         return {
             "now": self.text("_now.html", **shown),
             "questions": self.text("_questions.html", **shown),

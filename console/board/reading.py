@@ -16,9 +16,11 @@ from activities.border.washing import washed, washed_tree
 from activities.contract.conversations import TranscriptPage
 from activities.contract.names import NO_RUNS, conversation_id
 from activities.memory.transcript import Entry, shortened
+from console.board.forms import Form
 from console.history import CallSeen, read_run
 from console.looking import RPC_TIMEOUT, look
 from console.view import Sight, as_word
+from workflows.people.question import ANYONE
 from workflows.shown.progress import Progress, money, tokens_of
 
 RUNS_SHOWN = 50
@@ -53,10 +55,19 @@ class QuestionShown(BaseModel):
     person: str
     method: str
     text: str
+    arguments: dict[str, Any] = {}
+    """What it is about; where a tool is to be approved, its arguments, which the answer may change."""
+    in_short: list[str] = []
+    """Which of them are not here as a whole."""
     asked_at: datetime
     deadline: datetime | None = None
     answer_schema: Any
     """The JSON schema of what answers it."""
+
+    def form(self) -> Form:
+        """Return the form that answers it."""
+        arguments = self.arguments if self.person == ANYONE else None
+        return Form.of(self.answer_schema, arguments, self.in_short)
 
 
 class RunShown(BaseModel):
@@ -87,6 +98,8 @@ class CallShown(BaseModel):
     began: datetime
     seconds: float
     outcome: str
+    decided: list[str] = []
+    """What people had decided on its tools when it was made."""
     tokens: int
     cost_usd: float | None
 
@@ -169,7 +182,20 @@ async def _questions(client: Client, workflow_id: str) -> list[QuestionShown]:
         told = await client.get_workflow_handle(workflow_id).query("questions", rpc_timeout=RPC_TIMEOUT)
     except (RPCError, WorkflowQueryFailedError):  # it was asked for its progress just before
         return []
-    return [QuestionShown.model_validate({**washed_tree(one), "text": plain(one["text"])}) for one in told]
+    return [_asked(one) for one in told]
+
+
+def _asked(told: Any) -> QuestionShown:
+    shown = {"text": plain(told["text"]), "arguments": _plain_tree(washed_tree(told.get("arguments", {})))}
+    return QuestionShown.model_validate({**washed_tree(told), **shown})
+
+
+def _plain_tree(value: Any) -> Any:
+    if isinstance(value, str):
+        return plain(value)
+    if isinstance(value, dict):
+        return {name: _plain_tree(part) for name, part in value.items()}
+    return [_plain_tree(part) for part in value] if isinstance(value, list) else value
 
 
 async def calls_of(client: Client, workflow_id: str) -> list[CallShown]:
@@ -192,6 +218,7 @@ def _as_shown(call: CallSeen, now: datetime) -> CallShown:
         began=call.scheduled,
         seconds=call.seconds or (now - call.scheduled).total_seconds(),
         outcome=plain(outcome),
+        decided=[plain(words) for words in call.decided],
         tokens=tokens_of(call.usage),
         cost_usd=call.usage.cost_usd if call.usage.model_calls else None,
     )

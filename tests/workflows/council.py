@@ -51,10 +51,11 @@ class Press(Agent):
         return note(ledger, f"looked up {title}")
 
     @tool(approve=True)
-    def print_out(self, title: str, ledger: str) -> str:
+    def print_out(self, title: str, ledger: str, copies: int = 1) -> str:
         """Print a title."""
         assert self.call is not None
-        return note(ledger, f"printed {title} as {self.call.idempotency_key.partition('/')[2]}")
+        number = f" {copies} times" if copies > 1 else ""
+        return note(ledger, f"printed {title}{number} as {self.call.idempotency_key.partition('/')[2]}")
 
     @prompt
     async def produce(self, title: str) -> str:

@@ -82,7 +82,7 @@ class Request(NamedTuple):
             ArgumentInvalid: One would not arrive as it is.
         """
         text = arguments_text(method, arguments)
-        if not room().takes(len(text) + _ENVELOPE):
+        if not room().takes(len(text) + ENVELOPE):
             largest = max(arguments, key=lambda name: len(repr(arguments[name])), default="")
             what = f"its arguments are {len(text):,} bytes, of which '{largest}' has the most"
             raise TooLarge(room().refusal(what, "Put it into a file of the workspace and pass the path."))
@@ -138,5 +138,5 @@ def arguments_text(method: Method[..., Any], arguments: Mapping[str, Any]) -> st
     return to_json(in_order({"arguments": arguments}, from_json(text))).decode()
 
 
-_ENVELOPE = 4_000
+ENVELOPE = 4_000
 """Bytes for the rest of a message."""

@@ -17,9 +17,10 @@ from typing import Any
 
 from pydantic import BaseModel
 from temporalio import workflow
+from temporalio.exceptions import ApplicationError
 
 from activities.answering.checkpoint import READABLE_BYTES
-from activities.contract.envelope import PausedCall, WantedApproval
+from activities.contract.envelope import LONGEST_NAME, Approval, PausedCall, WantedApproval
 from workflows.errors import AnswerRefused, ProgramChanged
 from workflows.people.question import Question
 from workflows.shown.changed import CHANGED, HOW_TO_GO_ON
@@ -80,19 +81,22 @@ class People:
     def answer(self, *given: Any) -> str:
         """Take an answer that was found to fit."""
         try:
-            question, answer = self._fitting(given)
+            question, answer, by = self._fitting(given)
         except AnswerRefused as error:  # it was found to fit by the program as it was
             raise ProgramChanged(
                 f"{CHANGED}an answer was given that it does not take: {error} {HOW_TO_GO_ON}"
             ) from None
         self._close(question)  # at once: a second answer may be in the same workflow task
         self._answered = [*self._answered, question.id][-ANSWERS_REMEMBERED:]
-        question.give(answer)
+        question.give(answer, by)
         return f"{question.id} is answered"
 
     @answer.validator
     def _check_answer(self, *given: Any) -> None:
-        self._fitting(given)
+        try:
+            self._fitting(given)
+        except AnswerRefused as error:
+            raise ApplicationError(str(error), error.places, type=type(error).__name__) from None
 
     def waits(self) -> list[str]:
         """Say in a line for each open question who is waited for, since when, and how to answer."""
@@ -112,11 +116,11 @@ class People:
         waiting = {id: (question.asked_at, question.reminded) for id, question in self._open.items()}
         return PeopleState(waiting={**self._waiting, **waiting}, answered=self._answered, paused=self.paused)
 
-    async def ask(self, question: Question) -> str | None:
+    async def ask(self, question: Question) -> tuple[str, str] | None:
         """Ask, and wait for the answer as long as it takes.
 
         Returns:
-            The answer as JSON that fits its type; None if there was none at the deadline.
+            The answer as JSON that fits its type, and who has given it; None if there was none at the deadline.
         """
         taken = [*self._open, *self._answered]
         id = next((id for id in question.ids if id not in taken), question.ids[-1])
@@ -144,14 +148,15 @@ class People:
 
         async def decide_one(wanted: WantedApproval) -> None:
             question = question_about(wanted)
-            answer = await self.ask(question)
-            assert answer is not None  # there is no deadline
-            call.decided[wanted.tool_call] = question.read(answer)
+            given = await self.ask(question)
+            assert given is not None  # there is no deadline
+            approval: Approval = question.read(given[0])
+            call.decided[wanted.tool_call] = approval.model_copy(update={"by": given[1] or approval.by})
 
         await asyncio.gather(*(decide_one(wanted) for wanted in call.wants if wanted.tool_call not in call.decided))
 
-    def _fitting(self, given: Sequence[Any]) -> tuple[Question, str]:
-        """Return an open question and its answer as JSON.
+    def _fitting(self, given: Sequence[Any]) -> tuple[Question, str, str]:
+        """Return an open question, its answer as JSON, and who gives it.
 
         Args:
             given: The inputs of the update, whatever they are.
@@ -159,16 +164,18 @@ class People:
         Raises:
             AnswerRefused: They do not answer an open question.
         """
-        if len(given) != 1 or not isinstance(given[0], dict) or given[0].keys() != {"question", "answer"}:
+        if len(given) != 1 or not isinstance(given[0], dict) or given[0].keys() - {"by"} != {"question", "answer"}:
             form = '{"question": "<id>", "answer": …}'
             raise AnswerRefused(f"An answer is one input of the form {form}. {self._listed()}")
         if not self._takes_answers:
             raise AnswerRefused("The run is continuing as new: try again.")
-        id = given[0]["question"]
+        id, by = given[0]["question"], given[0].get("by", "")
+        if not isinstance(by, str) or len(by) > LONGEST_NAME:
+            raise AnswerRefused(f"'by' is who answers, in at most {LONGEST_NAME} characters.")
         question = self._open.get(id) if isinstance(id, str) else None
         if question is None:
             raise AnswerRefused(f"The question {json.dumps(id)} {self._state_of(id)}. {self._listed()}")
-        return question, question.check(given[0]["answer"])
+        return question, question.check(given[0]["answer"]), by
 
     def _close(self, question: Question) -> None:
         if self._open.pop(question.id, None) is not None:
@@ -196,4 +203,5 @@ class People:
 
 
 def _size(call: PausedCall) -> int:
-    return len(call.checkpoint.get("packed", "")) or READABLE_BYTES
+    checkpoint = len(call.checkpoint.get("packed", "")) or READABLE_BYTES
+    return checkpoint + sum(len(approval.model_dump_json()) for approval in call.decided.values())

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, PrivateAttr, ValidationError
 from temporalio import workflow
 
-from activities.contract.envelope import Approval, WantedApproval
+from activities.contract.envelope import WantedApproval
 from activities.contract.identity import CallId
 from activities.contract.names import method_name
 from activities.contract.text import digest_of, explain
@@ -21,13 +21,12 @@ from activities.declarations.method import Method
 from activities.declarations.template import in_short, render
 from activities.memory.transcript import shortened
 from activities.values.schema import example
-from activities.values.values import NotKept, Outside, Values, enveloped
+from activities.values.values import NotKept, Values, enveloped
 from workflows.errors import AnswerRefused
+from workflows.people.changing import APPROVAL, Changeable, places_in
 
 ANYONE = "anyone"
 """Who is asked whether a tool may run."""
-
-APPROVAL: Values[Approval] = Values(Approval, Outside)
 
 SHOWN_OF_A_QUESTION = 10_000
 """Characters of a question that are shown: a query's answer holds many questions in at most 2 MB."""
@@ -49,7 +48,9 @@ class Question(BaseModel):
     """What it is asked, `Owner.approve`, or the tool that wants approval, `Coder.publish`."""
     text: str
     arguments: dict[str, Any]
-    """What it is about, for people to read."""
+    """What it is about, for people to read; long ones in short."""
+    in_short: list[str] = []
+    """Which of them."""
     answer_schema: dict[str, Any]
     step: str
     """The call's place in the program."""
@@ -60,13 +61,17 @@ class Question(BaseModel):
     """A command that answers it, with an example of an answer."""
 
     _answer: Values[Any] = PrivateAttr()
+    _changeable: Changeable | None = PrivateAttr(None)
+    """Of a tool that wants approval: what a person may change."""
     _digest: str = PrivateAttr()
     """Of all that it is about; an answer is for this and nothing else."""
     _remind: float | None = PrivateAttr(None)
     """Seconds between reminders."""
     _patience: float | None = PrivateAttr(None)
     """Seconds until the answer is given up; None for never."""
-    _given: asyncio.Future[str] = PrivateAttr(default_factory=lambda: asyncio.get_running_loop().create_future())
+    _given: asyncio.Future[tuple[str, str]] = PrivateAttr(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
 
     @classmethod
     def of_call(
@@ -94,8 +99,10 @@ class Question(BaseModel):
         return made
 
     @classmethod
-    def of_tool(cls, wanted: WantedApproval, call: str, *, step: str, instance: str) -> Question:
-        """Make the question to anyone whether a tool that a model calls may run."""
+    def of_tool(
+        cls, wanted: WantedApproval, call: str, changeable: Changeable, *, step: str, instance: str
+    ) -> Question:
+        """Make the question to anyone whether a tool that a model calls may run, and with which arguments."""
         shown = json.dumps(wanted.arguments, indent=2, ensure_ascii=False)
         text = f"{instance} wants to call {wanted.tool} while it works on {call} (step {step}). Arguments:\n{shown}"
         made = cls(
@@ -103,10 +110,12 @@ class Question(BaseModel):
             method=method_name(call.partition(".")[0], wanted.tool),
             text=shortened(text, SHOWN_OF_A_QUESTION),
             arguments=wanted.arguments,
-            answer_schema=APPROVAL.json_schema(),
+            in_short=wanted.in_short,
+            answer_schema=changeable.schema(),
             step=step,
         )
-        made._answer, made._digest = APPROVAL, digest_of(f"{wanted.tool_call} {wanted.tool} {wanted.digest}")
+        made._answer, made._changeable = APPROVAL, changeable
+        made._digest = digest_of(f"{wanted.tool_call} {wanted.tool} {wanted.digest}")
         return made
 
     @property
@@ -134,23 +143,33 @@ class Question(BaseModel):
             AnswerRefused: It does not fit; says why.
         """
         try:
-            return self._answer.write(self.read(json.dumps(answer)))
-        except (ValidationError, NotKept) as error:
-            problem = explain(error, skip=("value",)) if isinstance(error, ValidationError) else str(error)
-            raise AnswerRefused(
-                f"The answer to {self.id} ({self.method}) does not fit: {problem}. For example: {self.command}"
-            ) from None
+            value = self.read(json.dumps(answer))
+            return self._answer.write(self._changeable.fitting(value) if self._changeable else value)
+        except ValidationError as error:
+            problem, places = explain(error, skip=("value",)), places_in(error)
+        except AnswerRefused as error:
+            problem, places = str(error), error.places
+        except NotKept as error:
+            problem, places = str(error), {}
+        raise AnswerRefused(
+            f"The answer to {self.id} ({self.method}) does not fit: {problem}. For example: {self.command}", places
+        )
 
     def read(self, answer: str) -> Any:
         """Read an answer, as its type."""
         return self._answer.read(enveloped(answer))
 
-    def give(self, answer: str) -> None:
-        """Answer it with what was checked."""
-        self._given.set_result(answer)
+    def give(self, answer: str, by: str) -> None:
+        """Answer it with what was checked.
 
-    async def answered(self) -> str | None:
-        """Wait for the answer, and remind of it; None if there is none at the deadline."""
+        Args:
+            answer: As JSON.
+            by: Who answers; empty if that is not known.
+        """
+        self._given.set_result((answer, by))
+
+    async def answered(self) -> tuple[str, str] | None:
+        """Wait for the answer and who gives it, and remind of it; None if there is none at the deadline."""
         while (moment := self._next_moment()) is not None:
             what = "the deadline" if moment == self.deadline else "a reminder"
             with suppress(TimeoutError):

@@ -16,7 +16,7 @@ from temporalio import workflow
 from activities.contract.limits import HEARTBEAT_TIMEOUT_S
 from activities.contract.names import method_name, of_team, team_of
 from activities.contract.text import clip, explain
-from activities.declarations.agent import Agent, patience_of
+from activities.declarations.agent import Agent, patience_of, tools_of
 from activities.declarations.method import Method
 from activities.declarations.person import Person
 from activities.workspace.repository import access_of
@@ -153,7 +153,7 @@ class Call(Generic[R]):
             question = Question.of_call(asked, self.method, self.arguments, written, person=instance)
             return asked.digest, lambda: ask(run, self.method, question, scope)
         service = self.service(run)
-        return asked.digest, lambda: send_until_done(run, service, request, scope)
+        return asked.digest, lambda: send_until_done(run, service, request, scope, tools_of(self.agent))
 
     def service(self, run: Run) -> Service:
         """Return what this call has in common with others of the same method by the same role."""

@@ -14,26 +14,61 @@ const count = () => {
   }
 };
 
+// A question never changes while it is open: what somebody writes in its form stays, whatever else does.
+const renewQuestions = (part, html) => {
+  const news = document.createElement("template");
+  news.innerHTML = html;
+  const open = new Map([...news.content.querySelectorAll("[data-question]")].map((one) => [one.dataset.question, one]));
+  for (const old of part.querySelectorAll("[data-question]")) {
+    if (open.delete(old.dataset.question) || old.dataset.closed) continue;
+    const form = old.querySelector("form");
+    if (!form || !("kept" in form.dataset)) { old.remove(); continue; }
+    old.dataset.closed = "yes";
+    for (const button of form.querySelectorAll("button")) button.disabled = true;
+    const told = Object.assign(document.createElement("p"), { className: "trouble", role: "alert" });
+    told.textContent = "This question is closed: somebody else has answered it, or it is asked no more. What you wrote was not sent.";
+    form.before(told);
+  }
+  part.append(...open.values());
+};
+
+// Who goes through the page with the keyboard stays where they are, and what was unfolded stays so.
+const renewInPlace = (part, html) => {
+  const key = (one) => one.href ?? one.textContent;
+  const focused = part.contains(document.activeElement) ? key(document.activeElement) : null;
+  const unfolded = [...part.querySelectorAll("details[open] > summary")].map(key);
+  part.innerHTML = html;
+  for (const one of part.querySelectorAll("a, summary")) {
+    if (unfolded.includes(key(one))) one.parentElement.open = true;
+    if (key(one) === focused) one.focus({ preventScroll: true });
+  }
+};
+
+const renew = (part, html) => {
+  if (part.dataset.part === "questions") renewQuestions(part, html);
+  else renewInPlace(part, html);
+  count();
+};
+
 const watch = (run) => {
+  if (location.pathname !== run.dataset.address) history.replaceState(null, "", run.dataset.address);
   const source = new EventSource(run.dataset.live);
   for (const part of run.querySelectorAll("[data-part]")) {
-    source.addEventListener(part.dataset.part, (event) => {
-      if (part.contains(document.activeElement) && part.querySelector("form")) {
-        part.dataset.missed = event.data; // somebody is writing there
-        return;
-      }
-      part.innerHTML = JSON.parse(event.data);
-      count();
-    });
-    part.addEventListener("focusout", () => setTimeout(() => {
-      if (part.dataset.missed && !part.contains(document.activeElement)) {
-        part.innerHTML = JSON.parse(part.dataset.missed);
-        delete part.dataset.missed;
-      }
-    }, 200));
+    source.addEventListener(part.dataset.part, (event) => renew(part, JSON.parse(event.data)));
   }
-  source.addEventListener("over", () => { source.close(); location.reload(); });
+  source.addEventListener("over", () => {
+    source.close();
+    if (!document.querySelector("form[data-kept]")) location.reload();
+  });
 };
+
+document.addEventListener("input", (event) => {
+  const form = event.target.form;
+  if (!form) return;
+  form.dataset.kept = "";
+  const approve = form.querySelector("button[name='answer.approve'][value=true]");
+  if (approve && event.target.closest(".changes")) approve.textContent = "Approve with changes";
+});
 
 document.addEventListener("submit", (event) => {
   const button = event.submitter;

@@ -106,6 +106,19 @@ async def test_it_goes_on_elsewhere_without_asking_the_model_again(provider: Pro
     assert list(provider.counts.values()) == [1, 1]
 
 
+async def test_it_is_made_with_what_a_person_has_changed_whatever_attempt_makes_it(provider: Provider) -> None:
+    provider.enqueue(printing("Roses"), Text("done"), Text("done"))
+    checkpoint = Checkpoint()
+    await paused(Press(), checkpoint)
+    recorded = checkpoint.record()
+    for _ in range(2):
+        press, again = Press(), Checkpoint.read(recorded)
+        await loop(press, again, {"c-Roses": Approval(approve=True, arguments={"title": "Lilies"})}).run()
+        assert press.ran == ["printed Lilies"]
+        told = 'A person has changed this call before it was made, to {"title": "Lilies"}.\n\nprinted'
+        assert [entry["content"] for entry in again.entries if entry["role"] == "tool"] == [told]
+
+
 async def test_an_attempt_that_dies_after_a_tool_ran_does_not_run_it_again(provider: Provider) -> None:
     provider.enqueue(printing("Roses", "Lilies"), Text("done"))
     checkpoint, recorded = Checkpoint(), []

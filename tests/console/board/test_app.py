@@ -69,6 +69,41 @@ async def test_a_form_answers_and_comes_back_to_the_page(runs: Runs, board: http
         assert await run.result() == {"verdict": "stop", "pages": 0}
 
 
+async def test_a_tool_is_approved_with_other_arguments_and_a_wrong_one_loses_nothing(
+    runs: Runs, served: Served, provider: Provider, ledger: Ledger
+) -> None:
+    board = await served("ann=answer:first-secret")
+    board.headers["Authorization"] = "Bearer first-secret"
+    provider.enqueue(Tools((ToolCall("print_out", {"title": "<b>Roses", "ledger": str(ledger.path)}),)), Text("done"))
+    provider.enqueue(Text("end"))
+    async with runs.serving(*COUNCIL):
+        run = await runs.start(produce_twice, "Roses")
+        question = await asked(board, run.id, "Press.print_out")
+        address, id = f"/runs/{run.id}/answers", {"question": question["id"]}
+        other = {**id, "answer.approve": "true", "answer.arguments.title": "Lilies </textarea>"}
+        wrong = await board.post(address, data={**other, "answer.reason": "x" * 5_000}, headers=PAGE)
+        assert wrong.status_code == 409
+        form = wrong.text.partition('class="question"')[2].partition("</form>")[0]
+        assert "\nLilies &lt;/textarea&gt;</textarea>" in form
+        assert "x" * 5_000 in form
+        assert form.index("x" * 5_000) < form.index("String should have at most 4000 characters")
+        given = {**id, "answer": {"approve": True, "arguments": {"title": 7}}}
+        refused = await board.post(address, json=given)
+        assert (refused.status_code, "'title': Input should be" in refused.json()["error"]) == (409, True)
+
+        done = await board.post(address, data={**other, "answer.reason": ""}, headers=PAGE)
+        assert done.status_code == 303
+        await run.result()
+        assert ledger.lines("printed") == [" Lilies </textarea> as 1/1/0"]
+        late = await board.post(address, data=other, headers=PAGE)
+        assert (late.status_code, "somebody has answered it" in late.text, "Lilies &lt;/" in late.text) == (
+            409,
+            *[True] * 2,
+        )
+        [decided] = [call["decided"] for call in (await board.get(f"/runs/{run.id}/calls")).json() if call["decided"]]
+    assert decided == ['print_out was approved with changes by ann: title: "<b>Roses" → "Lilies </textarea>"']
+
+
 async def test_a_run_is_paused_given_a_budget_resumed_told_and_cancelled(
     runs: Runs, board: httpx.AsyncClient, provider: Provider
 ) -> None:

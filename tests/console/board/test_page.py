@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator
 
@@ -105,3 +106,40 @@ async def test_pages_fit_a_telephone_also_without_scripts(
         await page.fill("[name='answer.pages']", "1")
         await page.click("button:text('Answer')")
         assert await asking.result() == {"verdict": "stop", "pages": 1}
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+async def test_a_tool_is_approved_with_other_arguments_after_one_that_does_not_fit(
+    runs: Runs, browser: Browser, board: httpx.AsyncClient, provider: Provider, ledger: Ledger, *, scripts: bool
+) -> None:
+    provider.enqueue(Tools((ToolCall("print_out", {"title": HOSTILE, "ledger": str(ledger.path)}),)), Text("done"))
+    provider.enqueue(Text("end"))
+    context = await browser.new_context(base_url=str(board.base_url), java_script_enabled=scripts)
+    page = await context.new_page()
+    async with runs.serving(*COUNCIL):
+        run = await runs.start("produce_twice", "Roses")
+        while not (await board.get(f"/runs/{run.id}")).json().get("questions"):
+            await asyncio.sleep(0.05)
+        await page.goto(f"/runs/{run.id}")
+        await page.click("text=Change the arguments")
+        title, copies = (
+            page.locator("[name='answer.arguments.title']"),
+            page.locator("[name='answer.arguments.copies']"),
+        )
+        assert (await title.input_value(), await copies.input_value()) == (HOSTILE, "1")
+        await title.fill("Lilies\nand roses")
+        await copies.fill("2.5")
+        await page.keyboard.press("Enter")
+
+        await page.wait_for_selector("label:has([name='answer.arguments.copies']) >> text=valid integer")
+        assert await page.evaluate("document.activeElement.name") == "answer.arguments.copies"
+        if scripts:  # what changes meanwhile takes nothing away
+            for act, word in (("pause", "paused"), ("resume", "waits")):
+                await board.post(f"/runs/{run.id}/{act}")
+                await page.wait_for_selector(f".headline:text('{word}')")
+        assert (await title.input_value(), await copies.input_value()) == ("Lilies\nand roses", "2.5")
+        await copies.fill("3")
+        await page.click("button:text('Approve')")
+        await run.result()
+    assert ledger.lines("printed") == [" Lilies"]
+    assert ledger.lines("and roses") == [" 3 times as 1/1/0"]

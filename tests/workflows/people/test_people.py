@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import random
 import string
@@ -362,6 +363,68 @@ async def test_all_tools_of_a_turn_are_asked_for_at_once_and_none_runs_before(
     await run.result()
     assert ledger.lines() == ["looked up Lilies", "printed Roses as 1/1/1"]
     assert list(provider.counts.values()) == [1, 1, 1]
+
+
+async def test_a_yes_may_change_arguments_and_the_model_is_told(runs: Runs, provider: Provider, ledger: Ledger) -> None:
+    provider.enqueue(printing(ledger, "Roses"), Text("done"), Text("done again"))
+    run = await runs.start(produce_twice, "Roses")
+    [question] = await questions(run)
+    assert set(question["answer_schema"]["properties"]["arguments"]["properties"]) == {"title", "ledger", "copies"}
+    given = {"approve": True, "reason": "no roses", "arguments": {"title": "Lilies", "ledger": str(ledger.path)}}
+    await run.execute_update("answer", {"question": question["id"], "answer": given, "by": "ann"})
+    assert await run.result() == ["done", "done again"]
+    assert ledger.lines() == ["printed Lilies as 1/1/0"]
+    messages = provider.requests[1].messages
+    assert json.loads(messages[-2]["tool_calls"][0]["function"]["arguments"])["title"] == "Roses"
+    assert messages[-1]["content"] == (
+        'A person (ann) has changed this call before it was made, to {"title": "Lilies"}. They say: no roses'
+        "\n\nprinted Lilies as 1/1/0"
+    )
+    await replayer(produce_twice).replay_workflow(await run.fetch_history())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem", "places"),
+    [
+        (
+            {"title": 7},
+            "'title': Input should be a valid string",
+            {"arguments.title": "Input should be a valid string"},
+        ),
+        ({"titel": "x"}, "'titel': Extra inputs", {"arguments.titel": "Extra inputs are not permitted"}),
+        ("Lilies", "'arguments': Input should be an object", {"arguments": "Input should be an object"}),
+    ],
+)
+async def test_changed_arguments_that_the_tool_does_not_take_are_refused_and_leave_no_trace(
+    runs: Runs, provider: Provider, ledger: Ledger, arguments: Any, problem: str, places: dict[str, str]
+) -> None:
+    provider.enqueue(printing(ledger, "Roses"))
+    run = await runs.start(produce_twice, "Roses")
+    [question] = await questions(run)
+    with pytest.raises(WorkflowUpdateFailedError) as failure:
+        await answer(run, question["id"], {"approve": True, "arguments": arguments})
+    assert isinstance(failure.value.cause, ApplicationError)
+    assert f"(Press.print_out) does not fit: {problem}" in failure.value.cause.message
+    assert failure.value.cause.details == (places,)
+    no = {"question": question["id"], "answer": {"approve": False, "arguments": {"title": "Lilies"}}}
+    assert "arguments are changed where the answer is yes" in await refused(run, no)
+    assert "'by' is who answers" in await refused(run, {**no, "by": 7})
+    assert await count(run, UPDATED) == 0
+
+
+async def test_one_argument_is_changed_beside_another_that_is_too_long_to_be_shown(
+    runs: Runs, provider: Provider, ledger: Ledger
+) -> None:
+    long = "x" * 50_000
+    provider.enqueue(printing(ledger, long), Text("done"), Text("done again"))
+    run = await runs.start(produce_twice, "Roses")
+    [question] = await questions(run)
+    assert question["in_short"] == ["title"]
+    elsewhere = ledger.path.with_name("elsewhere")
+    await answer(run, question["id"], {"approve": True, "arguments": {"ledger": str(elsewhere)}})
+    await run.result()
+    assert ledger.lines() == []
+    assert elsewhere.read_text() == f"printed {long} as 1/1/0\n"
 
 
 async def test_a_call_that_waits_for_approval_holds_no_worker(runs: Runs, provider: Provider, ledger: Ledger) -> None:
