@@ -20,7 +20,7 @@ from pathlib import Path
 
 from temporalio.client import WorkflowFailureError
 
-from bench import limits, memory, overhead, pools, recovery, scatters, sharing
+from bench import limits, memory, overhead, pools, prompts, recovery, scatters, sharing
 from bench.figures import Figure, save, table
 from bench.plot import plot
 from bench.site import BenchFailed
@@ -34,6 +34,7 @@ def cases(options: argparse.Namespace) -> dict[str, Callable[[], Awaitable[list[
         "memory": lambda: memory.measure(options.scale),
         "scatters": lambda: scatters.measure(options.scale),
         "pools": lambda: pools.measure(options.scale, options.workers),
+        "prompts": lambda: prompts.measure(options.scale),
         "sharing": lambda: sharing.measure(options.scale),
         "recovery": lambda: recovery.measure(options.scale),
         "limits": lambda: limits.measure(options.scale, options.processes),
@@ -43,7 +44,9 @@ def cases(options: argparse.Namespace) -> dict[str, Callable[[], Awaitable[list[
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m bench", description="Measure what the harness costs.")
     made.add_argument(
-        "--only", metavar="CASE,CASE", help="some of: overhead, memory, scatters, pools, sharing, recovery, limits"
+        "--only",
+        metavar="CASE,CASE",
+        help="some of: overhead, memory, scatters, pools, prompts, sharing, recovery, limits",
     )
     made.add_argument("--scale", type=float, default=1.0, help="part of the sizes and rounds (default 1)")
     made.add_argument("--workers", type=int, default=2, help="worker processes that serve the pools (default 2)")

@@ -1,7 +1,8 @@
 """How much of a pool's time goes to its work, if each instance could work all the time: 10 to 1,000 of them.
 
 The work is a task that takes as long as the model would, so that what is measured is the harness and the engine. Beside
-it stands the same as a prompt, through litellm and HTTP to a model that thinks as long, and the same in the bare SDK.
+it stands the same as a prompt, through litellm and HTTP to a model that thinks as long, as a task that asks that model
+by HTTP alone, and the same in the bare SDK.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from bench import bare
 from bench.figures import Figure
 from bench.histories import history_of
 from bench.site import Ran, Site, right, site
-from bench.team import take_at_once, think_at_once
+from bench.team import fetch_at_once, take_at_once, think_at_once
 
 ROUNDS = 3
 
@@ -63,25 +64,31 @@ async def measure(scale: float, processes: int) -> list[Figure]:
 
 async def _efficiency(here: Site, pool: Pool, processes: int, rounds: int) -> list[Figure]:
     await _serve(here, pool, processes)
-    runs: dict[str, list[Ran]] = {"a task": [], "a prompt": []}
-    cpu: dict[str, list[float]] = {"a task": [], "a prompt": []}
+    sides = {"a task": _take, "a prompt": _think, "a task over HTTP": _fetch}
+    runs: dict[str, list[Ran]] = {kind: [] for kind in sides}
+    cpu: dict[str, list[float]] = {kind: [] for kind in sides}
     for _ in range(rounds):  # in turn, as the machine may be slower at one time than at another
-        for kind, work in (("a task", _take), ("a prompt", _think)):
+        for kind, work in sides.items():
             before = here.cpu_of_workers()
             runs[kind].append(await work(here, pool, pool.items))
             cpu[kind].append(1_000 * (here.cpu_of_workers() - before) / pool.calls)
     failed = await _failed_tasks(here, runs["a task"])
-    tasks, prompts = ([pool.efficiency(ran) for ran in runs[kind]] for kind in runs)
+    tasks, prompts, fetches = ([pool.efficiency(ran) for ran in runs[kind]] for kind in runs)
     what = _named(pool, processes)
-    through_litellm = statistics.median(prompt / task for prompt, task in zip(prompts, tasks, strict=True))
     return [
         Figure(f"{what}: ideal time / time", statistics.median(tasks), "ratio", at_least=pool.at_least),
         Figure(f"{what}: the same in the bare SDK", pool.efficiency(await _bare(here, pool)), "ratio"),
         Figure(f"{what}: the same through litellm", statistics.median(prompts), "ratio"),
-        Figure(f"{what}: through litellm / without", through_litellm, "ratio", at_least=0.9),
+        Figure(f"{what}: through litellm / without", _beside(prompts, tasks), "ratio", at_least=0.9),
+        Figure(f"{what}: through litellm / over HTTP alone", _beside(prompts, fetches), "ratio"),
+        Figure(f"{what}: over HTTP alone / without", _beside(fetches, tasks), "ratio"),
         *(Figure(f"{what}: processor's time of {kind}", statistics.median(each), "ms") for kind, each in cpu.items()),
         Figure(f"{what}: failed workflow tasks", failed, "tasks", at_most=0),
     ]
+
+
+def _beside(upper: list[float], lower: list[float]) -> float:
+    return statistics.median(one / other for one, other in zip(upper, lower, strict=True))
 
 
 async def _untuned(here: Site, pool: Pool, processes: int) -> list[Figure]:
@@ -95,13 +102,14 @@ async def _serve(here: Site, pool: Pool, processes: int) -> None:
     address = await here.model(pool.seconds)
     for _ in range(processes):
         await here.worker(
-            *(f"--serve={name}" for name in ("choreography", "Hand.take", "Thinker.think")),
+            *(f"--serve={name}" for name in ("choreography", "Hand.take", "Hand.fetch", "Thinker.think")),
             f"--concurrency={pool.instances}",
             LOOPBACK=address,
             OPENAI_API_KEY="any",
         )
     await here.run(take_at_once, 10 * processes, pool.seconds, instances={"hand": pool.instances})
     await here.run(think_at_once, 10 * processes, instances={"thinker": pool.instances})
+    await here.run(fetch_at_once, 10 * processes, instances={"hand": pool.instances})
 
 
 async def _take(here: Site, pool: Pool, items: int) -> Ran:
@@ -112,6 +120,11 @@ async def _take(here: Site, pool: Pool, items: int) -> Ran:
 
 async def _think(here: Site, pool: Pool, items: int) -> Ran:
     ran = await here.run(think_at_once, pool.instances * items, instances={"thinker": pool.instances})
+    return right(ran, ["Done."] * pool.instances * items)
+
+
+async def _fetch(here: Site, pool: Pool, items: int) -> Ran:
+    ran = await here.run(fetch_at_once, pool.instances * items, instances={"hand": pool.instances})
     return right(ran, ["Done."] * pool.instances * items)
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from activities import Agent, prompt, task, tool
 from workflows import choreography, scatter
+
+if TYPE_CHECKING:
+    import aiohttp
 
 
 class Hand(Agent):
@@ -40,6 +45,25 @@ class Hand(Agent):
         await asyncio.sleep(seconds)
         return number
 
+    @task
+    async def fetch(self, number: int) -> str:
+        """Ask the model about the number without litellm: by nothing but an HTTP client."""
+        question = [
+            {"role": "system", "content": "You think for a second before you do as you are told."},
+            {"role": "user", "content": f"Think about {number}."},
+        ]
+        address, key = f"{os.environ['LOOPBACK']}/chat/completions", {"Authorization": "Bearer any"}
+        async with _session().post(address, json={"model": "loopback", "messages": question}, headers=key) as response:
+            answer = await response.json()
+        return str(answer["choices"][0]["message"]["content"])
+
+
+@functools.cache
+def _session() -> aiohttp.ClientSession:
+    import aiohttp  # here, because the sandbox of the choreographies imports this module too
+
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+
 
 class Thinker(Hand):
     """You think for a second before you do as you are told."""
@@ -51,6 +75,12 @@ class Thinker(Hand):
     @prompt(memory=False)
     async def think(self, number: int) -> str:
         """Think about {number}."""
+
+
+class Talker(Thinker):
+    """You think, and say what you think in three hundred words."""
+
+    model = "openai/talkative"
 
 
 class Asker(Agent):
@@ -125,6 +155,18 @@ async def say_in_turn(count: int, hand: Hand) -> list[str]:
 async def think_at_once(count: int, thinker: Thinker) -> list[str]:
     """Have many things thought about, as many at a time as there are thinkers."""
     return await scatter(range(count), thinker, lambda t, number: t.think(number))
+
+
+@choreography
+async def talk_at_once(count: int, talker: Talker) -> list[str]:
+    """Have many things thought about, and many words said of each."""
+    return await scatter(range(count), talker, lambda t, number: t.think(number))
+
+
+@choreography
+async def fetch_at_once(count: int, hand: Hand) -> list[str]:
+    """Ask the model as often without litellm."""
+    return await scatter(range(count), hand, lambda h, number: h.fetch(number))
 
 
 @choreography
