@@ -12,9 +12,9 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from temporalio.client import Client
@@ -144,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.metrics:
             print(f"Metrics:             http://{options.metrics}/metrics", flush=True)
         if options.mode != "dev":
-            return asyncio.run(serve(settings, loading, runtime=runtime, traces=traces))
+            return _run(serve(settings, loading, runtime=runtime, traces=traces))
         with DevServer.start(
             db_file=options.db, port=options.port, ui_port=options.ui_port, search_attributes=SEARCH_ATTRIBUTES
         ) as server:
@@ -152,10 +152,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"Temporal Web UI:     {server.ui_url}", flush=True)
             with board_beside(server, options.board_port) as board:
                 print(f"Board:               {board}", flush=True)
-                return asyncio.run(serve(settings, loading, server.address, runtime, traces))
+                return _run(serve(settings, loading, server.address, runtime, traces))
     except (ChoreographyError, AgentError, DevServerError) as error:
         print(f"worker.py: {error}", file=sys.stderr)
         return 2
+
+
+def _run(serving: Coroutine[Any, Any, int]) -> int:
+    """Run it to its end; not as `asyncio.run`, which waits for calls that go on although they were cancelled."""
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(serving)
+    finally:
+        if not asyncio.all_tasks(loop):
+            loop.close()
 
 
 async def serve(
@@ -182,17 +192,17 @@ async def serve(
     stop = asyncio.Event()
     _drain_when_told(stop, asyncio.get_running_loop())
     try:
-        return await run_until(stop, client, serving)
+        return await run_until(stop, client, serving, settings.grace)
     finally:
         if traces is not None:
             await asyncio.to_thread(traces.close)
 
 
-async def run_until(stop: asyncio.Event, client: Client, serving: Sequence[Worker]) -> int:
-    """Run workers until they are to stop, or one of them fails."""
+async def run_until(stop: asyncio.Event, client: Client, serving: Sequence[Worker], grace: float) -> int:
+    """Run workers until they are to stop, or one of them fails; calls in flight may go on for some seconds."""
     from workflows.serving.running import Running
 
-    async with Running(serving) as running:
+    async with Running(serving, grace) as running:
         queues = ", ".join(worker.task_queue for worker in serving)
         print(f"Serving on {client.service_client.config.target_host}: {queues}", flush=True)
         stopping = asyncio.create_task(stop.wait())

@@ -21,7 +21,8 @@ from workflows.serving.workers import workers
 async def serve() -> int:
     """Serve until killed."""
     client = await connect()
-    return await run_until(asyncio.Event(), client, workers(client, Settings.read(modules=["bench.team"], bare=True)))
+    settings = Settings.read(modules=["bench.team"], bare=True)
+    return await run_until(asyncio.Event(), client, workers(client, settings), settings.grace)
 
 
 if __name__ == "__main__":

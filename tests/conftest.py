@@ -33,6 +33,7 @@ from console.show import print_table
 from tests.provider import Provider
 from workflows.program.choreography import Choreography
 from workflows.serving.client import open_client
+from workflows.serving.running import Running
 from workflows.serving.settings import Settings
 from workflows.serving.workers import workers
 
@@ -105,10 +106,6 @@ def workspaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-STOPPED_WITHIN_S = 30.0
-"""Seconds that the workers of a test get to stop; they need a fraction of one."""
-
-
 class Ledger:
     """A file in which agents write a line for what they do, whatever process they are in."""
 
@@ -152,16 +149,10 @@ class Runs:
         # A client takes only one worker for a queue; a test may want two.
         client = await open_client(target_host=self.client.service_client.config.target_host)
         made = workers(client, settings, await known_attributes(client), traces)
-        running = [asyncio.create_task(worker.run()) for worker in made]
-        try:
+        async with Running(made, grace) as running:
             yield
-        finally:
-            ending = asyncio.gather(*(worker.shutdown() for worker in made), *running)
-            # Now and then the SDK's core does not end a worker to which a call came again as it stopped.
-            await asyncio.wait([ending], timeout=STOPPED_WITHIN_S)
-            ending.cancel()
-            with suppress(asyncio.CancelledError):
-                await ending
+        for failure in running.failures:
+            raise failure
 
     async def start(
         self,

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from temporalio import workflow
@@ -35,6 +36,14 @@ class Hand(Agent):
         time.sleep(float(os.environ.get("PACE", "0")))
         return number * number
 
+    @task
+    async def hold_on(self, ledger: str) -> None:
+        """Go on for ever, whoever cancels it."""
+        write_down(ledger, "holds on")
+        while True:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(3600)
+
     @task(retries=0)
     def wait_for_others(self, number: int, ledger: str) -> int:
         """Wait until twelve of these are made at the same time."""
@@ -63,6 +72,12 @@ async def squares(numbers: list[int], ledger: str, hand: Hand) -> list[int]:
 async def block_once(number: int, ledger: str, hand: Hand) -> int:
     """Have one synchronous call made."""
     return await hand.block(number, ledger)
+
+
+@choreography
+async def hold_once(ledger: str, hand: Hand) -> None:
+    """Have one call made that does not end."""
+    await hand.hold_on(ledger)
 
 
 @choreography(hand=12)

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from tests.conftest import Ledger, Runs
-from tests.system.crowd import block_once, squares
+from tests.system.crowd import block_once, hold_once, squares
 from tests.system.processes import Workers, eventually, free_port, is_listening
 
 CROWD = ("--bare", "--module", "tests.system.crowd")
@@ -54,6 +54,18 @@ async def test_a_call_that_outlasts_the_grace_is_given_to_another_worker(
 
     assert await run.result() == 25
     assert ledger.lines() == ["began 5 leaving", "began 5 other"]
+
+
+async def test_a_worker_ends_although_a_call_goes_on_that_was_cancelled(
+    workers: Workers, runs: Runs, ledger: Ledger
+) -> None:
+    worker = workers.start(*HANDS, "--grace", "0.2")
+    await worker.serves()
+    await runs.start(hold_once, str(ledger.path))
+    await eventually(lambda: ledger.lines("holds on"))
+    worker.terminate()
+    assert await worker.exit_code() == 0
+    assert "the worker of Hand.hold_on has not ended within 10.2 s, and is left" in worker.errors
 
 
 async def test_a_second_ctrl_c_quits_at_once(workers: Workers, runs: Runs, ledger: Ledger) -> None:

@@ -145,7 +145,8 @@ class _Beside:
             logger.warning("%s", missing)
         if where := await store_in_words(client):
             logger.info("%s", where)
-        return await Running(workers(client, self._settings, await known_attributes(client), self._traces)).__aenter__()
+        made = workers(client, self._settings, await known_attributes(client), self._traces)
+        return await Running(made, self._settings.grace).__aenter__()
 
 
 async def _end_with(running: Running, worker: Worker) -> None:
