@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -57,6 +58,18 @@ class Entry(NamedTuple):
 
     mode: str
     oid: str
+
+
+class Beginning(NamedTuple):
+    """What git has printed, as far as it was read.
+
+    Attributes:
+        said: It.
+        is_all: Whether there was no more.
+    """
+
+    said: bytes
+    is_all: bool
 
 
 @dataclass(frozen=True)
@@ -139,6 +152,29 @@ class Git:
                 f"git {' '.join(arguments)[:200]} in {self.folder} failed ({done.returncode}): {said[:2000]}"
             )
         return done.returncode, done.stdout
+
+    def beginning(self, *arguments: str, most: int, seconds: float) -> Beginning:
+        """Run git, and return the beginning of what it prints: for people, who wait for it.
+
+        Args:
+            *arguments: The command and its arguments.
+            most: Bytes after which it is ended.
+            seconds: After which it is ended as well.
+        """
+        command = [program(), f"--git-dir={self.folder}", *_SETTINGS, *arguments]
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=_alone(), cwd="/"
+        ) as process:
+            assert process.stdout is not None
+            ending = threading.Timer(seconds, process.kill)
+            ending.start()
+            try:
+                said = process.stdout.read(most + 1)
+            finally:
+                ending.cancel()
+                process.kill()
+        ending.join()
+        return Beginning(said[:most], is_all=len(said) <= most and process.returncode == 0)
 
     def text(self, *arguments: str) -> str:
         """Run git, and return what it printed."""
@@ -355,7 +391,20 @@ def _found(path: str | None) -> tuple[str, str] | NoGit:
 def _run(
     path: str, *arguments: str, stdin: bytes = b"", env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[bytes]:
-    alone = {
+    return subprocess.run(
+        [path, *arguments],
+        input=stdin,
+        capture_output=True,
+        env={**_alone(), **(env or {})},
+        cwd="/",
+        timeout=_SECONDS,
+        check=False,
+    )
+
+
+def _alone() -> dict[str, str]:
+    """Return an environment that keeps a user's and a system's settings out."""
+    return {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": _NOWHERE,
         "LC_ALL": "C",
@@ -365,16 +414,8 @@ def _run(
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_NO_REPLACE_OBJECTS": "1",
         "GIT_NO_LAZY_FETCH": "1",
+        "GIT_OPTIONAL_LOCKS": "0",
     }
-    return subprocess.run(
-        [path, *arguments],
-        input=stdin,
-        capture_output=True,
-        env={**alone, **(env or {})},
-        cwd="/",
-        timeout=_SECONDS,
-        check=False,
-    )
 
 
 def _line(text: str, most: int = 300) -> str:

@@ -22,6 +22,7 @@ from activities.contract.text import explain
 from activities.errors import AgentError
 from console.board import acting
 from console.board.access import COOKIE, Access, Refused, Right, Visitor
+from console.board.files import Repositories
 from console.board.forms import NotFilledIn
 from console.board.live import Watched
 from console.board.openapi import described
@@ -61,6 +62,7 @@ class Board:
         self._client = client
         self._access = access
         self._pages = Pages()
+        self._repositories = Repositories(client)
         self._watched: dict[str, Watched] = {}
 
     def application(self) -> Starlette:
@@ -87,6 +89,8 @@ class Board:
             Route(f"{run}/live", self._guarded(self._live)),
             Route(f"{run}/calls", self._guarded(self._calls)),
             Route(f"{run}/transcripts/{{instance}}", self._guarded(self._transcript)),
+            Route(f"{run}/files", self._guarded(self._files)),
+            Route(f"{run}/files/{{commit}}", self._guarded(self._commit)),
             Route(run, self._guarded(self._run)),
             Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")),
         ]
@@ -153,6 +157,20 @@ class Board:
             shown = {"id": id, "instance": instance, "said": said, "left_out": left_out, "visitor": visitor}
             return self._pages.response("transcript.html", **shown)
         return JSONResponse({"left_out": left_out, "said": [one.model_dump(mode="json") for one in said]})
+
+    async def _files(self, request: Request, visitor: Visitor) -> Response:
+        id, skip = request.path_params["id"], request.query_params.get("skip", "0")
+        files = await self._repositories.files_of(id, int(skip) if skip.isdecimal() and len(skip) < 9 else 0)
+        if _wants_page(request):
+            return self._pages.response("files.html", id=id, files=files)
+        return JSONResponse(files.model_dump(mode="json"))
+
+    async def _commit(self, request: Request, visitor: Visitor) -> Response:
+        id, oid = request.path_params["id"], request.path_params["commit"]
+        commit = await self._repositories.commit_of(id, oid)
+        if _wants_page(request):
+            return self._pages.response("commit.html", id=id, commit=commit)
+        return JSONResponse(commit.model_dump(mode="json"))
 
     async def _live(self, request: Request, visitor: Visitor) -> Response:
         id = request.path_params["id"]

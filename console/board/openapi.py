@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from console.board.acting import Answer, Budget, Done, NewFork, NewRun, Tell
+from console.board.files import CommitShown, FilesShown
 from console.board.reading import CallShown, RunListed, RunShown, Said
 
 _ACTS: Mapping[str, tuple[str, type[BaseModel] | None]] = {
@@ -24,12 +25,10 @@ _ACTS: Mapping[str, tuple[str, type[BaseModel] | None]] = {
 
 def described() -> dict[str, Any]:
     """Return the document."""
-    models: list[type[BaseModel]] = [NewRun, Answer, Budget, NewFork, Tell, Done, RunListed, RunShown, CallShown, Said]
+    given: list[type[BaseModel]] = [NewRun, Answer, Budget, NewFork, Tell]
+    told: list[type[BaseModel]] = [Done, RunListed, RunShown, CallShown, Said, FilesShown, CommitShown]
     _, schemas = models_json_schema(
-        [
-            (model, "serialization" if model in (Done, RunListed, RunShown, CallShown, Said) else "validation")
-            for model in models
-        ],
+        [*((model, "validation") for model in given), *((model, "serialization") for model in told)],
         ref_template="#/components/schemas/{model}",
     )
     paths: dict[str, Any] = {
@@ -51,6 +50,18 @@ def described() -> dict[str, Any]:
                 path=["id", "instance"],
             )
         },
+    }
+    paths["/runs/{id}/files"] = {
+        "get": _operation(
+            "get_files",
+            "What was committed in a run's repository, the newest first, where it can be read from here.",
+            _of(FilesShown),
+            path=["id"],
+            query=["skip"],
+        )
+    }
+    paths["/runs/{id}/files/{commit}"] = {
+        "get": _operation("get_commit", "One commit, with its differences.", _of(CommitShown), path=["id", "commit"])
     }
     for name, (summary, body) in _ACTS.items():
         paths[f"/runs/{{id}}/{name}"] = {"post": _operation(f"post_{name}", summary, _of(Done), path=["id"], body=body)}

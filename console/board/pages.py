@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse
 
 from console.board.access import Refused, Visitor
@@ -60,7 +61,7 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.filters.update(since=_since, at=_at, money=money, plain=plain)
+        self._templates.filters.update(since=_since, at=_at, money=money, plain=plain, diff=_diff)
         self._templates.globals.update(facts=facts)
 
     def text(self, template: str, **shown: Any) -> str:
@@ -79,6 +80,18 @@ class Pages:
             "questions": self.text("_questions.html", **shown),
             "trouble": self.text("_trouble.html", troubles=run.troubles),
         }
+
+
+def _diff(text: str) -> Markup:
+    """Write a difference with its lines told apart."""
+    return Markup("\n").join(map(_line, text.split("\n")))
+
+
+def _line(line: str) -> Markup:
+    for mark, kind in (("@@", "place"), ("+", "added"), ("-", "removed")):
+        if line.startswith(mark):
+            return Markup('<span class="{}">{}</span>').format(kind, line)
+    return escape(line)
 
 
 def _since(moment: datetime, until: datetime | None = None) -> str:

@@ -279,9 +279,9 @@ def _said(entry: Entry) -> Said:
     )
 
 
-def plain(text: str) -> str:
+def plain(text: str, most: int = SHOWN_OF_A_MESSAGE) -> str:
     """Return a text without what steers terminals, and not longer than a browser takes."""
-    return shortened(_CONTROL.sub("", washed(text)), SHOWN_OF_A_MESSAGE)
+    return shortened(_CONTROL.sub("", washed(text)), most)
 
 
 def facts(run: RunShown) -> Iterator[tuple[str, str]]:
