@@ -20,7 +20,7 @@ from pathlib import Path
 
 from temporalio.client import WorkflowFailureError
 
-from bench import limits, memory, overhead, pools, prompts, recovery, scatters, sharing
+from bench import limits, memory, overhead, pools, prompts, recovery, scatters, sharing, watchers
 from bench.figures import Figure, save, table
 from bench.plot import plot
 from bench.site import BenchFailed
@@ -36,6 +36,7 @@ def cases(options: argparse.Namespace) -> dict[str, Callable[[], Awaitable[list[
         "pools": lambda: pools.measure(options.scale, options.workers),
         "prompts": lambda: prompts.measure(options.scale),
         "sharing": lambda: sharing.measure(options.scale),
+        "watchers": lambda: watchers.measure(options.scale),
         "recovery": lambda: recovery.measure(options.scale),
         "limits": lambda: limits.measure(options.scale, options.processes),
     }
@@ -46,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--only",
         metavar="CASE,CASE",
-        help="some of: overhead, memory, scatters, pools, prompts, sharing, recovery, limits",
+        help="some of: overhead, memory, scatters, pools, prompts, sharing, watchers, recovery, limits",
     )
     made.add_argument("--scale", type=float, default=1.0, help="part of the sizes and rounds (default 1)")
     made.add_argument("--workers", type=int, default=2, help="worker processes that serve the pools (default 2)")

@@ -1,6 +1,7 @@
-"""A worker of `bench.team` that tells how often it has asked what of the server.
+"""A worker of `bench.team`, or a board, that tells how often it has asked what of the server.
 
 python -m bench.counted 127.0.0.1:9000
+python -m bench.counted 127.0.0.1:9000 board
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 
 from activities.models.model import load
+from console.board.serving import serve_board
 from worker import run_until
 from workflows.serving.client import connect
 from workflows.serving.settings import Settings
@@ -27,7 +29,10 @@ async def serve() -> int:
 
 if __name__ == "__main__":
     Runtime.set_default(Runtime(telemetry=TelemetryConfig(metrics=PrometheusConfig(bind_address=sys.argv[1]))))
-    load()
-    code = asyncio.run(serve())
+    if sys.argv[2:] == ["board"]:
+        code = serve_board("127.0.0.1", 0, [])
+    else:
+        load()
+        code = asyncio.run(serve())
     sys.stdout.flush()
     os._exit(code)

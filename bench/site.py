@@ -78,6 +78,21 @@ class Requests:
         return counts
 
 
+@dataclass(frozen=True)
+class Board:
+    """A board that is served.
+
+    Attributes:
+        address: Where.
+        requests: What it has asked of the server.
+        pid: Its process.
+    """
+
+    address: str
+    requests: Requests
+    pid: int
+
+
 class Site:
     """A server, a client of it, and the processes that were started there."""
 
@@ -99,13 +114,20 @@ class Site:
         await self.program("-m", "bench.counted", address, **environment)
         return Requests(address)
 
+    async def counted_board(self) -> Board:
+        """Start a board whose requests to the server are counted, and wait until it serves."""
+        address = f"{HOST}:{_free_port()}"
+        process = await self.program("-m", "bench.counted", address, "board", says="Board: ")
+        said = self._log(process).read_text()
+        return Board(said.partition("Board: ")[2].split()[0].rstrip("/"), Requests(address), process.pid)
+
     async def model(self, seconds: float) -> str:
         """Start a model that thinks for some seconds; return its address."""
         port = _free_port()
         await self.program("-m", "bench.model_server", str(port), str(seconds))
         return f"http://{HOST}:{port}/v1"
 
-    async def program(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+    async def program(self, *arguments: str, says: str = "Serving on", **environment: str) -> subprocess.Popen[bytes]:
         """Start a Python program that serves, and wait until it says so."""
         path = self.folder / f"{len(self._processes)}.log"
         with path.open("wb") as log:
@@ -121,7 +143,7 @@ class Site:
                 },
             )
         self._processes.append(process)
-        while "Serving on" not in path.read_text():
+        while says not in path.read_text():
             if process.poll() is not None:
                 raise BenchFailed(f"{' '.join(arguments)} ended: {path.read_text()}")
             await asyncio.sleep(0.02)
@@ -146,7 +168,10 @@ class Site:
 
     def cpu_of_workers(self) -> float:
         """Return the seconds of a processor that the workers have used so far."""
-        return sum(_cpu_of(process.pid) for process in self._workers)
+        return sum(cpu_of(process.pid) for process in self._workers)
+
+    def _log(self, process: subprocess.Popen[bytes]) -> Path:
+        return self.folder / f"{self._processes.index(process)}.log"
 
     def end(self) -> None:
         """End all processes."""
@@ -156,7 +181,8 @@ class Site:
             guarded.end(process)
 
 
-def _cpu_of(pid: int) -> float:
+def cpu_of(pid: int) -> float:
+    """Return the seconds of a processor that a process has used so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
@@ -24,10 +25,10 @@ from console.board import acting
 from console.board.access import COOKIE, Access, Refused, Right, Visitor
 from console.board.files import Repositories
 from console.board.forms import NotFilledIn
-from console.board.live import Watched
+from console.board.live import Look, Watched
 from console.board.openapi import described
 from console.board.pages import Pages, Wrong
-from console.board.reading import calls_of, list_runs, run_now, transcript_of
+from console.board.reading import RunShown, calls_of, list_runs, run_now, transcript_of
 
 _LARGEST = 1_000_000
 """Bytes of a request that are read."""
@@ -63,7 +64,8 @@ class Board:
         self._access = access
         self._pages = Pages()
         self._repositories = Repositories(client)
-        self._watched: dict[str, Watched] = {}
+        self._looks: WeakValueDictionary[str, Look[RunShown]] = WeakValueDictionary()
+        self._watched: WeakValueDictionary[str, Watched] = WeakValueDictionary()
 
     def application(self) -> Starlette:
         """Return it as an ASGI application."""
@@ -174,16 +176,15 @@ class Board:
 
     async def _live(self, request: Request, visitor: Visitor) -> Response:
         id = request.path_params["id"]
-        for gone in [name for name, one in self._watched.items() if not one.is_watched]:
-            del self._watched[gone]
-        # What a visitor may do is on the page: who may do the same sees the same.
+        # What a visitor may do is on the page: who may do the same sees the same, and all see the same run.
         key = f"{visitor.right} {sorted(visitor.persons)} {id}"
-        watched = self._watched.setdefault(key, Watched(lambda: self._parts(id, visitor)))
+        look = self._looks.setdefault(id, Look(lambda: run_now(self._client, id)))
+        watched = self._watched.setdefault(key, Watched(lambda: self._parts(look, visitor)))
         return StreamingResponse(_events(watched), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
-    async def _parts(self, id: str, visitor: Visitor) -> tuple[dict[str, str], bool]:
+    async def _parts(self, look: Look[RunShown], visitor: Visitor) -> tuple[dict[str, str], bool]:
         try:
-            run = await run_now(self._client, id)
+            run = await look.now()
         except RPCError as error:  # it may pass
             return {"trouble": self._pages.text("_trouble.html", troubles=[_why(error)[1]])}, False
         return self._pages.parts(run, visitor), run.ended is not None

@@ -6,8 +6,10 @@ A slow reader holds nothing up: it misses what was in between. When nobody watch
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 EVERY_S = 1.0
 """Seconds between two looks."""
@@ -15,8 +17,32 @@ EVERY_S = 1.0
 _PING_S = 15.0
 """Seconds after which something is sent in any case, so that a connection that is gone is noticed."""
 
+S = TypeVar("S")
+
 Parts = Mapping[str, str]
 """Parts of a page, by their names."""
+
+
+class Look(Generic[S]):
+    """A look at something that many want to see at about the same time: one for all of them."""
+
+    def __init__(self, look: Callable[[], Awaitable[S]]) -> None:
+        """Be ready to look.
+
+        Args:
+            look: Returns what there is to be seen.
+        """
+        self._look = look
+        self._began = -math.inf
+        self._looking: asyncio.Future[S] | None = None
+
+    async def now(self) -> S:
+        """Return what is seen, or was seen less than a second ago."""
+        now = asyncio.get_running_loop().time()
+        if self._looking is None or now - self._began > 0.9 * EVERY_S:
+            self._began, self._looking = now, asyncio.ensure_future(self._look())
+            self._looking.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(self._looking)
 
 
 @dataclass(eq=False)
@@ -55,7 +81,7 @@ class Watched:
         """Yield what is new: all parts first, then those that have changed; nothing now and then, as a sign of life."""
         reader = _Reader(dict(self._shown))
         self._readers.add(reader)
-        if self._looking is None or self._looking.done():
+        if self._looking is None or self._looking.done():  # it is when it has failed
             self._looking = asyncio.create_task(self._keep_looking())
         try:
             while True:
@@ -72,6 +98,9 @@ class Watched:
                 yield news
         finally:
             self._readers.discard(reader)
+            if not self._readers and self._looking is not None:
+                self._looking.cancel()
+                self._looking = None
 
     async def _keep_looking(self) -> None:
         while self._readers:

@@ -2,11 +2,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 
+from console import looking
 from console.board import live
-from console.board.live import Watched
+from console.board.live import Look, Watched
+from tests.conftest import Runs
+from tests.console.board.conftest import Served
 
 
 class Page:
@@ -77,3 +82,51 @@ async def test_nobody_looks_when_nobody_watches(page: Page) -> None:
     await asyncio.sleep(0.05)
     assert page.looks == looks
     assert not watched.is_watched
+
+
+async def test_all_who_watch_a_run_come_at_once_and_cost_one_look(
+    runs: Runs, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, look = 0, looking.look
+
+    async def counted(*given: Any) -> None:
+        nonlocal looks
+        looks += 1
+        await look(*given)
+
+    monkeypatch.setattr("console.board.reading.look", counted)
+    monkeypatch.setattr(live, "EVERY_S", 60)
+    board = await served("ann=steer:first-secret tv=look:third-secret")
+    async with runs.serving("tests.workflows.council"), AsyncExitStack() as stack:
+        run = await runs.start("decide_once", {"title": "Roses", "pages": 12})
+
+        async def watch(who: str) -> str:
+            headers = {"Authorization": f"Bearer {who}-secret"}
+            stream = await stack.enter_async_context(board.stream("GET", f"/runs/{run.id}/live", headers=headers))
+            lines = stream.aiter_lines()
+            while (line := await anext(lines)) != "event: now":
+                pass
+            return line
+
+        assert len(await asyncio.gather(*(watch(who) for who in ["first", "third"] * 10))) == 20
+    assert looks == 1
+
+
+async def test_a_look_that_fails_fails_for_all_who_wait_and_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+
+    async def look() -> int:
+        nonlocal looks
+        looks += 1
+        await asyncio.sleep(0)
+        if looks == 1:
+            raise OSError("gone")
+        return looks
+
+    monkeypatch.setattr(live, "EVERY_S", 0.01)
+    shared = Look(look)
+    assert [str(error) for error in await asyncio.gather(shared.now(), shared.now(), return_exceptions=True)] == [
+        "gone"
+    ] * 2
+    await asyncio.sleep(0.02)
+    assert [await shared.now(), await shared.now()] == [2, 2]
