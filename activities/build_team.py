@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from activities.declarations.agent import Agent
 from activities.declarations.decorators import prompt, tool
+from activities.workspace.repository import Repository
 
 
 class ModuleSpec(BaseModel):
@@ -44,7 +45,9 @@ class Review(BaseModel):
 
 
 class TeamMember(Agent):
-    """You work with others in one workspace, a folder that holds a Python library."""
+    """You work with others on a Python library, whose files are in a repository."""
+
+    workspace = Repository()
 
     @tool
     def list_files(self) -> list[str]:
@@ -71,7 +74,7 @@ class TeamMember(Agent):
 
 
 class Author(TeamMember):
-    """You write Python code in a workspace that you share with others."""
+    """You write Python code on a branch of your own, which is merged with what others write."""
 
     @tool
     def write_file(self, path: str, content: str) -> str:
@@ -117,12 +120,14 @@ class Coder(Author):
     async def implement_module(self, module: ModuleSpec, feedback: str | None = None) -> Implementation:
         """Implement this module and its tests: {module}
 
-        Feedback from the last review, if any: {feedback}
+        Feedback from the last review or merge, if any: {feedback}
         """
 
 
 class Reviewer(TeamMember):
     """You are a careful code reviewer. You read the code, run its tests, and let nothing pass that does not work."""
+
+    workspace = Repository(read_only=True)
 
     @prompt(require=("run_tests",))
     async def review_module(self, module_path: str, test_path: str) -> Review:

@@ -13,8 +13,10 @@ from typing import Any
 
 from temporalio.client import Client, WorkflowFailureError
 
+from activities.contract.branches import MAIN
 from activities.contract.names import CHOREOGRAPHY_QUEUE
 from activities.workspace.isolation import isolation_in_words
+from activities.workspace.site import Site
 from activities.workspace.workspace import Workspace
 from console.dev_server import DevServer, find_program
 from console.history import CallSeen, follow_calls, result_of
@@ -56,8 +58,7 @@ class Build:
         passed = sum(review["verdict"] == "PASS" for review in reviews)
         how_many = f"All {passed}" if passed == len(reviews) else f"{passed} of {len(reviews)}"
         self._say(f"\n{how_many} modules passed review. The library's own tests:\n")
-        folder = self.folder / "workspaces"
-        return await self._check(Workspace.of_run(folder, self.workflow_id, run_id, allow_unsandboxed=True))
+        return await self._check(Site.of_run(self.folder / "workspaces", self.workflow_id, run_id))
 
     def what_to_try_next(self) -> str:
         """Say how to look at the run again, and how to see that it holds."""
@@ -104,12 +105,15 @@ class Build:
             f"Worker:  process {self.team.pid}; kill it in another terminal, if you like: kill -9 {self.team.pid}\n"
         )
 
-    async def _check(self, workspace: Workspace) -> int:
+    async def _check(self, site: Site) -> int:
         self._waits_for("the library's tests")
-        tests = await workspace.run_tests()
+        files, repository = site.tree(MAIN), shown(site.git.folder)
+        tests = await Workspace(files, allow_unsandboxed=True).run_tests()
         self._say(str(tests))
-        self._say(f"\nFiles:    {shown(workspace.root)}")
-        self._say(f"History:  {shown(self.folder / 'temporal.db')}; the worker's log is beside it")
+        self._say(f"\nFiles:       {shown(files)}")
+        self._say(f"Repository:  {repository}")
+        self._say(f"Who did it:  git -C {shlex.quote(repository)} log --graph {MAIN}")
+        self._say(f"History:     {shown(self.folder / 'temporal.db')}; the worker's log is beside it")
         return 0 if tests.passed else 1
 
     def _ports(self) -> str:
@@ -117,6 +121,9 @@ class Build:
         ui = f" --ui-port {self.server.ui_url.rpartition(':')[2]}" if self.server.ui_url else ""
         return f" --port {self.server.address.rpartition(':')[2]}{ui}"
 
+
+_TOO_SHORT = "Merger.merge"
+"""A call that is over before anybody could be killed in its middle."""
 
 _WORKER_STARTS = "the worker, which imports litellm first"
 
@@ -159,7 +166,7 @@ class _Calls:
         return ", ".join(map(_who, self._running)) or "the run's next call"
 
     async def _kill_in_the_middle(self) -> None:
-        if self._kill is None or not self._any_ended:
+        if self._kill is None or not self._any_ended or self._running[-1].method == _TOO_SHORT:
             return
         kill, self._kill = self._kill, None
         await asyncio.sleep(0.2)  # the worker has begun with it

@@ -8,6 +8,7 @@ import sys
 import time
 
 from activities.contract.names import SEARCH_ATTRIBUTES
+from activities.workspace.git import program
 from console.dev_server import DevServer, DevServerError
 from console.narrator import Narrator
 from console.team import ROOT, SCRIPTED_MODEL, Team, TeamError, how_to_go_on
@@ -22,7 +23,11 @@ def run_demo(spec: str | None, narrator: Narrator, *, kill: bool = False) -> int
         spec: What to build. A scripted model builds textkit, whatever it says.
         narrator: Who says what happens.
         kill: Whether to kill the worker in the middle of the run.
+
+    Raises:
+        NoGit: What a team builds is kept by git, and there is none.
     """
+    program()
     # The process id keeps apart what two demos do that are started in the same second.
     folder = ROOT / ".demo" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     model = os.environ.get("MODEL") or SCRIPTED_MODEL

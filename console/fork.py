@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from temporalio.client import Client, WorkflowFailureError, WorkflowHandle, WorkflowQueryFailedError
@@ -22,6 +21,7 @@ from activities.errors import AgentError
 from activities.workspace.git import GitFailed
 from activities.workspace.site import Site
 from activities.workspace.workspace import Workspace
+from console.view import from_here
 from workflows.engine.fork import ForkPoint
 from workflows.errors import SettingsInvalid
 from workflows.serving.client import connect
@@ -202,17 +202,13 @@ def _copy_files(old: tuple[str, str], new: WorkflowHandle[Any, Any], point: Fork
     if source.exists:
         stand = {branch: at.commit for key, at in point.positions.items() if (branch := branch_in(key)) is not None}
         source.copy_to(target, stand)
-        told.append(f"Repository: {_shown(target.git.folder)}, with each branch as it was at that step")
+        told.append(f"Repository: {from_here(target.git.folder)}, with each branch as it was at that step")
     plain, copy = Workspace.of_run(base, *old).root, Workspace.of_run(base, *own).root
     if plain.is_dir():
         shutil.copytree(plain, copy, symlinks=True)
-        told.append(f"Workspace: copied to {_shown(copy)} as it is now, not as it was at that step")
+        told.append(f"Workspace: copied to {from_here(copy)} as it is now, not as it was at that step")
     nowhere = f"there is none under {base}; if workers keep it elsewhere, set WORKSPACES, or copy it yourself"
     return told or [f"Workspace: {nowhere}"]
-
-
-def _shown(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _trouble(error: RPCError, workflow_id: str) -> str:

@@ -43,6 +43,7 @@ class CallSeen:
         error: Why it failed, if it did.
         paused: Whether it waits for people's yes to a tool; another call of its step goes on when they have decided.
         decided: What they had decided when it was made, in words.
+        moved_branches: Whether it has told where branches of the run's repository stand.
     """
 
     method: str
@@ -56,6 +57,7 @@ class CallSeen:
     error: str | None = None
     paused: bool = False
     decided: list[str] = field(default_factory=list)
+    moved_branches: bool = False
 
     @property
     def seconds(self) -> float:
@@ -87,6 +89,7 @@ class RunSeen:
         calls: In the order in which they were made, and what people were asked.
         troubles: What is in its way, while it goes on.
         beginning_lost: Whether the server does not keep its beginning any more.
+        first_run_id: The first run of its chain, by which its files are named.
     """
 
     workflow_id: str
@@ -98,6 +101,12 @@ class RunSeen:
     calls: list[CallSeen] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
     beginning_lost: bool = False
+    first_run_id: str = ""
+
+    @property
+    def has_repository(self) -> bool:
+        """Whether calls have worked on branches of a repository."""
+        return any(call.moved_branches for call in self.calls)
 
 
 async def follow_calls(
@@ -174,6 +183,7 @@ async def read_run(client: Client, workflow_id: str) -> RunSeen:
     """
     described = await client.get_workflow_handle(workflow_id).describe()
     run = RunSeen(workflow_id, described.workflow_type, described.start_time)
+    run.first_run_id = described.raw_description.workflow_execution_info.first_run_id
     for run_id in await _run_ids(client, workflow_id, described.run_id, run):
         await _read_history(client, workflow_id, run_id, run)
     run.calls.sort(key=lambda call: call.scheduled)
@@ -351,6 +361,7 @@ def _set_outcome(call: CallSeen, event: HistoryEvent) -> None:
         told = reply if isinstance(reply, dict) else {"value": reply}  # by hand, with `temporal activity complete`
         call.paused = "paused" in told
         call.value, call.usage = told.get("value"), _usage(told.get("usage"))
+        call.moved_branches = bool(told.get("branches"))
     elif event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED:
         call.error = washed(event.activity_task_failed_event_attributes.failure.message)
     else:

@@ -12,10 +12,12 @@ from rich.table import Table
 from rich.text import Text
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.border.context import workspaces_folder
 from activities.contract.usage import Usage
+from activities.workspace.site import Site
 from console.history import CallSeen, RunSeen, read_run
 from console.mermaid import sequence_diagram
-from console.view import duration
+from console.view import duration, from_here
 from workflows.errors import SettingsInvalid
 from workflows.serving.client import connect
 from workflows.shown.progress import counted, money, tokens_of, used_in_words
@@ -113,8 +115,20 @@ def _summary(run: RunSeen) -> Iterable[str]:
     if run.failure:
         yield f"failed: {' '.join(run.failure.split())}"
     yield from run.troubles
+    yield from _repository(run)
     if run.beginning_lost:
         yield "The server does not keep all of this run's history any more: earlier calls are missing."
+
+
+def _repository(run: RunSeen) -> Iterable[str]:
+    if not run.has_repository:
+        return
+    site = Site.of_run(workspaces_folder(), run.workflow_id, run.first_run_id)
+    if site.exists:
+        yield f"Repository: {from_here(site.git.folder)}"
+    else:
+        under = "the folder that WORKSPACES names for the workers; it is not here"
+        yield f"Repository: {site.folder.name}/{site.git.folder.name} in {under}"
 
 
 async def _read(workflow_id: str) -> RunSeen:

@@ -1,7 +1,8 @@
 """Fakes: objects that stand for agents, and give the answers that a test sets.
 
 plan = Plan(modules=[...])
-team = fake(Architect, plan_modules=plan), fake(Coder, implement_module=done), fake(Reviewer, review_module=[bad, good])
+coder, reviewer = fake(Coder, implement_module=done), fake(Reviewer, review_module=[bad, good])
+team = fake(Architect, plan_modules=plan), coder, reviewer, fake(Merger, merge=merged)
 assert await build_project("a library", *team) == [good]
 """
 

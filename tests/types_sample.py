@@ -11,6 +11,7 @@ from typing import Literal, assert_type
 
 from activities import Agent, Person, prompt, task, tool
 from activities.build_team import Architect, Coder, Implementation, ModuleSpec, Plan, Review, Reviewer
+from activities.merger import Merger
 from workflows import choreography, fan_out, instance, scatter
 from workflows.build_project import build_project
 from workflows.errors import ItemFailed
@@ -164,10 +165,12 @@ async def groups(specs: list[ModuleSpec], coder: Coder, reviewer: Reviewer) -> N
     await fan_out([(5, coder, implement)])  # type: ignore[list-item]
 
 
-async def functions(architect: Architect, coder: Coder, reviewer: Reviewer) -> None:
-    _ = assert_type(build_project("a library", architect, coder, reviewer), Awaitable[list[Review]])
-    assert_type(await build_project("a library", architect, coder=coder, reviewer=reviewer), list[Review])
+async def functions(architect: Architect, coder: Coder, reviewer: Reviewer, merger: Merger) -> None:
+    _ = assert_type(build_project("a library", architect, coder, reviewer, merger), Awaitable[list[Review]])
+    assert_type(
+        await build_project("a library", architect, coder=coder, reviewer=reviewer, merger=merger), list[Review]
+    )
 
-    await build_project(architect, coder, reviewer)  # type: ignore[call-arg]
-    await build_project(5, architect, coder, reviewer)  # type: ignore[arg-type]
-    await build_project("a library", architect, reviewer, coder)  # type: ignore[arg-type]
+    await build_project(architect, coder, reviewer, merger)  # type: ignore[call-arg]
+    await build_project(5, architect, coder, reviewer, merger)  # type: ignore[arg-type]
+    await build_project("a library", architect, reviewer, coder, merger)  # type: ignore[arg-type]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from activities.build_team import Architect, Coder, Review, Reviewer
+from activities.build_team import Architect, Coder, ModuleSpec, Review, Reviewer
+from activities.merger import Merger
 from workflows import choreography, scatter
 
 MOST_ROUNDS = 5
-"""Reviews of each module: where coder and reviewer then still disagree, somebody else has to look."""
+"""Reviews of each module, and attempts to merge it in between: where they then still disagree, somebody has to look."""
 
 
 @choreography(coder=2, reviewer=2)
@@ -15,15 +16,25 @@ async def build_project(
     architect: Architect,
     coder: Coder,
     reviewer: Reviewer,
+    merger: Merger,
 ) -> list[Review]:
     """Plan a library, implement its modules in parallel, review and fix until every module passes, or for five rounds.
 
-    The reviews of the last round say which modules don't pass, and what is open.
+    Each coder works on a branch of its own; reviewers see what was merged. The reviews of the last round say which
+    modules don't pass, and what is open.
     """
+
+    async def deliver(c: Coder, module: ModuleSpec, feedback: str | None = None) -> None:
+        for _ in range(MOST_ROUNDS):
+            await c.implement_module(module, feedback)
+            # Without the tests of all: reviewers run them side by side, merges are made one by one.
+            feedback = (await merger.merge(c.name)).open
+            if not feedback:
+                return
+
     plan = await architect.plan_modules(project_spec)
-    await scatter(
-        plan.modules, coder, lambda c, module: c.implement_module(module), key=lambda module: module.module_path
-    )
+    await merger.merge(architect.name)
+    await scatter(plan.modules, coder, deliver, key=lambda module: module.module_path)
     rounds = 0
     while True:
         rounds += 1
@@ -34,6 +45,6 @@ async def build_project(
         await scatter(
             fixes,
             coder,
-            lambda c, fix: c.implement_module(fix[0], feedback=fix[1].feedback),
+            lambda c, fix: deliver(c, fix[0], fix[1].feedback),
             key=lambda fix: fix[0].module_path,
         )

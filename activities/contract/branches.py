@@ -15,8 +15,9 @@ from activities.contract.text import digest_of
 MAIN = "main"
 """The branch that holds what was merged."""
 
-Access = Literal["own", "shared", "all"]
-"""What a call does with the repository: it works on its instance's branch, on `main` as all do, or merges branches."""
+Access = Literal["own", "shared", "read", "all"]
+"""What a call does with the repository: it works on its instance's branch or on `main` as all do, reads `main` only, or
+merges branches."""
 
 _LONGEST = 60
 

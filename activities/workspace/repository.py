@@ -4,6 +4,7 @@ class Coder(Agent):
     workspace = Repository()                       # a branch and a folder for each instance
     workspace = Repository(source="/srv/textkit")  # the same, begun from a repository that is there, or a bundle
     workspace = Repository(shared=True)            # one folder for all, on `main`: one call at a time works in it
+    workspace = Repository(read_only=True)         # `main` to look at, as for who reviews: nothing is committed
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from typing import Any, ClassVar, Self, overload
 
 from activities.border.context import current_call, workspaces_folder
 from activities.contract.branches import MAIN, Access, Standing, branch_of
+from activities.errors import DeclarationError
 from activities.workspace.desk import Desk, current_desk
 from activities.workspace.merging import MergeDesk
+from activities.workspace.reading import ReadingDesk
 from activities.workspace.site import Call, Site
 from activities.workspace.workspace import Workspace
 
@@ -31,16 +34,23 @@ class Repository:
 
     access: ClassVar[Access | None] = None
 
-    def __init__(self, source: str = "", *, shared: bool = False) -> None:
+    def __init__(self, source: str = "", *, shared: bool = False, read_only: bool = False) -> None:
         """Give each instance a branch.
 
         Args:
             source: The path of a repository, or of a bundle of one, that runs begin from; empty for none. The run's
                 option `repository` comes before it, the environment's REPOSITORY after it.
             shared: Whether all work on `main`, in one folder, one call at a time.
+            read_only: Whether each call finds `main`, and nothing that it leaves is kept: what tests write as they run
+                is never in the way of one who has no tools to resolve it.
         """
+        if shared and read_only:
+            raise DeclarationError(
+                "Repository(shared=True, read_only=True): choose one; who only reads shares nothing."
+            )
         self.source = source
         self.shared = shared
+        self.read_only = read_only
 
     @overload
     def __get__(self, agent: None, owner: type) -> Self: ...
@@ -65,7 +75,7 @@ class Repository:
     @property
     def kind(self) -> Access:
         """What calls do with the repository."""
-        return self.access or ("shared" if self.shared else "own")
+        return self.access or ("shared" if self.shared else "read" if self.read_only else "own")
 
     def desk(self, run: tuple[str, str], call: Call, told: Standing) -> Desk:
         """Return where a call works.
@@ -77,9 +87,12 @@ class Repository:
         """
         site = Site.of_run(workspaces_folder(), *run)
         source = told.source or self.source or os.environ.get(SOURCE, "")
-        kind = MergeDesk if told.access == "all" else Desk
+        kind = _DESKS.get(told.access, Desk)
         branch = MAIN if told.access == "shared" else branch_of(call.instance)
         return kind(site, branch, call, told.stand, source)
+
+
+_DESKS: dict[Access, type[Desk]] = {"all": MergeDesk, "read": ReadingDesk}
 
 
 class Trials(Repository):

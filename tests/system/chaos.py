@@ -27,10 +27,11 @@ from typing import Any, Literal
 from temporalio.client import Client, WorkflowHandle
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig
 
+from activities.contract.branches import MAIN
 from activities.contract.names import CHOREOGRAPHY_QUEUE
 from activities.models.scripted import Script
 from activities.values.converter import data_converter
-from activities.workspace.workspace import Workspace
+from activities.workspace.site import Site
 from console.history import read_run
 from tests.provider import Provider, Reply, Request, Slow, Text, ToolCall, Tools
 from tests.system.processes import ROOT, files_of, result_of, through_outages
@@ -131,8 +132,8 @@ async def run_under_fire(folder: Path, seed: int, kills: Sequence[Kill], *, roun
             except TimeoutError:
                 raise AssertionError(f"no end after {LONGEST_S} s: {await _where_it_stands(handle)}") from None
             assert handle.first_execution_run_id is not None
-            root = Workspace.of_run(folder / "workspaces", "textkit", handle.first_execution_run_id).root
-            outcome = Outcome(result, files_of(root), await through_outages(lambda: _said(client)))
+            site = Site.of_run(folder / "workspaces", "textkit", handle.first_execution_run_id)
+            outcome = Outcome(result, files_of(site.tree(MAIN)), await through_outages(lambda: _said(client)))
             report = Report(
                 kills=stage.kills,
                 in_flight=stage.in_flight,

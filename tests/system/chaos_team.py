@@ -23,6 +23,7 @@ from activities import build_team
 from activities.build_team import Architect, Coder, Review, Reviewer
 from activities.declarations.agent import Agent, tools_of
 from activities.memory.durable import Durable
+from activities.merger import Merger
 from workflows import choreography, continue_with
 from workflows.build_project import build_project
 
@@ -31,10 +32,10 @@ FOLDER = Path(os.environ.get("CHAOS", "."))
 
 @choreography(coder=2, reviewer=2)
 async def build_in_rounds(
-    project_spec: str, rounds: int, architect: Architect, coder: Coder, reviewer: Reviewer
+    project_spec: str, rounds: int, architect: Architect, coder: Coder, reviewer: Reviewer, merger: Merger
 ) -> list[Review]:
     """Build the project, and afresh in each further round."""
-    reviews = await build_project(project_spec, architect, coder, reviewer)
+    reviews = await build_project(project_spec, architect, coder, reviewer, merger)
     return reviews if rounds == 1 else continue_with(project_spec, rounds - 1)
 
 

@@ -64,7 +64,8 @@ async def builds(server: DevServer, client: Client, tree: Path) -> list[Build]:
     finally:
         workers.end()
     return [
-        Build(review, files_of(next(workspaces.glob(f"{name}-*")))) for name, review in zip(ids, reviews, strict=True)
+        Build(review, files_of(next(workspaces.glob(f"{name}-*.repository/main"))))
+        for name, review in zip(ids, reviews, strict=True)
     ]
 
 

@@ -12,6 +12,7 @@ import pytest
 from temporalio.client import Client
 
 from activities.build_team import Architect, Coder, Review, Reviewer
+from activities.merger import Merger
 from activities.models.scripted import Script
 from activities.workspace.pytest_run import TestRun
 from activities.workspace.workspace import Workspace
@@ -34,9 +35,11 @@ MODULES = ("workflows.build_project", "tests.system.test_resets", "tests.workflo
 
 
 @choreography(coder=2, reviewer=2)
-async def build_twice(again: bool, architect: Architect, coder: Coder, reviewer: Reviewer) -> list[Review]:
+async def build_twice(
+    again: bool, architect: Architect, coder: Coder, reviewer: Reviewer, merger: Merger
+) -> list[Review]:
     """Build the project, and afresh once more."""
-    reviews = await build_project(SPEC, architect, coder, reviewer)
+    reviews = await build_project(SPEC, architect, coder, reviewer, merger)
     return continue_with(again=False) if again else reviews
 
 

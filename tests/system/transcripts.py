@@ -73,7 +73,7 @@ async def whole_transcript(client: Client, conversation: str) -> list[dict[str, 
 
 
 async def said_by_call(client: Client, workflow_id: str, prompts: tuple[str, ...]) -> dict[str, list[Section]]:
-    """Return what was said in each call of a run, by its method and item, in the order in which the run made them.
+    """Return what was said in each prompt of a run, by its method and item, in the order in which the run made them.
 
     Args:
         client: Temporal's client.
@@ -83,19 +83,19 @@ async def said_by_call(client: Client, workflow_id: str, prompts: tuple[str, ...
     Raises:
         AssertionError: A conversation does not consist of exactly the calls that the run's history shows.
     """
-    run = await read_run(client, workflow_id)
+    calls = [call for call in (await read_run(client, workflow_id)).calls if call.usage.model_calls]
     by_instance: defaultdict[str, list[CallSeen]] = defaultdict(list)
-    for call in run.calls:
+    for call in calls:
         by_instance[call.instance].append(call)
     sections = {
         instance: _cut(await transcript(client, workflow_id, instance), prompts) for instance in sorted(by_instance)
     }
-    for instance, calls in by_instance.items():
-        assert len(calls) == len(sections[instance]), (
-            f"{instance} had {len(calls)} calls, and {len(sections[instance])} are in its conversation"
+    for instance, own in by_instance.items():
+        assert len(own) == len(sections[instance]), (
+            f"{instance} had {len(own)} calls, and {len(sections[instance])} are in its conversation"
         )
     said: defaultdict[str, list[Section]] = defaultdict(list)
-    for call in run.calls:
+    for call in calls:
         said[f"{call.method} · {call.item}"].append(sections[call.instance].pop(0))
     return dict(sorted(said.items()))
 

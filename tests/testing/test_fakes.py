@@ -7,6 +7,7 @@ import pytest
 from activities import Agent, Person, prompt, task
 from activities.build_team import Architect, Coder, Implementation, ModuleSpec, Plan, Review, Reviewer
 from activities.errors import ArgumentInvalid
+from activities.merger import Merge, Merger
 from testing import FakeCall, FakeError, calls_of, fake
 from workflows import choreography
 from workflows.build_project import build_project
@@ -51,7 +52,8 @@ def review(verdict: Any) -> Review:
 async def test_a_choreography_is_tested_with_fakes_for_its_roles() -> None:
     coder = fake(Coder, implement_module=DONE)
     bad, good = review("NEEDS_FIXES"), review("PASS")
-    team = fake(Architect, plan_modules=PLAN), coder, fake(Reviewer, review_module=[bad, good])
+    reviewer, merger = fake(Reviewer, review_module=[bad, good]), fake(Merger, merge=Merge(commit="1"))
+    team = fake(Architect, plan_modules=PLAN), coder, reviewer, merger
     assert await build_project("a library", *team) == [good]
     assert [call.arguments["feedback"] for call in calls_of(coder)] == [None, ""]
 
