@@ -68,7 +68,7 @@ class Build:
             f"  {how_to_go_on(self.folder, self.model)}{self._ports()}\n"
             "Then look at the run's page in the Web UI, and at who was asked what, in another terminal:\n"
             f"  {self.page}\n"
-            f"  {how_to_ask(self.server)} show {self.workflow_id}\n"
+            f"  {how_to_ask(self.folder, self.server)} show {self.workflow_id}\n"
             "Or kill the worker (kill -9) in the middle of a run, and see it go on:\n"
             f"  {model}{python()} -m console demo --kill"
         )

@@ -27,7 +27,7 @@ def run_demo(spec: str | None, narrator: Narrator, *, kill: bool = False) -> int
     Raises:
         NoGit: What a team builds is kept by git, and there is none.
     """
-    program()
+    program()  # before anything starts
     # The process id keeps apart what two demos do that are started in the same second.
     folder = ROOT / ".demo" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     model = os.environ.get("MODEL") or SCRIPTED_MODEL

@@ -110,11 +110,12 @@ def how_to_go_on(folder: Path, model: str) -> str:
     return f"{settings} {python()} worker.py dev --db {shlex.quote(shown(folder / 'temporal.db'))}"
 
 
-def how_to_ask(server: DevServer) -> str:
+def how_to_ask(folder: Path, server: DevServer) -> str:
     """Say how a client of this server is started, also where its user's settings name another one."""
     others = [f"-u {name}" for name in sorted(os.environ) if name.startswith("TEMPORAL_")]
     without = " ".join(["env", *others, ""]) if others else ""
-    return f"{without}TEMPORAL_ADDRESS={server.address} {python()} -m console"
+    where = f"TEMPORAL_ADDRESS={server.address} WORKSPACES={shlex.quote(shown(folder / 'workspaces'))}"
+    return f"{without}{where} {python()} -m console"
 
 
 def python() -> str:

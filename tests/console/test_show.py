@@ -5,7 +5,7 @@ import io
 import os
 import re
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from temporalio.worker import Worker
 
 import console.mermaid
 from console.dev_server import DevServer
-from console.history import RunSeen, read_run
+from console.history import CallSeen, RunSeen, read_run
 from console.mermaid import sequence_diagram
 from console.show import print_table, show
 from tests.conftest import Ledger, Runs
@@ -55,6 +55,17 @@ async def test_a_run_is_shown_call_by_call(runs: Runs, ledger: Ledger) -> None:
     told = " ".join(word for words in failure for word in words)
     assert told.startswith("failed: step 1.2.1, Clerk.fail_if_odd (clerk-1 · 3): 3 is odd (office.py:")
     assert re.match(rf"{run.id} \(note_numbers\): done after \d+ s, 2 calls", " ".join(total))
+
+
+async def test_a_run_with_a_repository_tells_where_that_is(workspaces: Path) -> None:
+    run = RunSeen("build/kit", "build_project", datetime.now(UTC), first_run_id="0123456789")
+    assert not any(words[0] == "Repository:" for words in table(run))
+    run.calls = [CallSeen("Coder.write", "coder-1", run.began, "1", moved_branches=True)]
+    elsewhere = "in the folder that WORKSPACES names for the workers; it is not here"
+    assert table(run)[-1] == ["Repository:", "build-kit-23456789.repository/repository.git", *elsewhere.split()]
+    git = workspaces / "build-kit-23456789.repository" / "repository.git"
+    git.mkdir(parents=True)
+    assert "".join(table(run)[-1]) == f"Repository:{git}"
 
 
 async def test_what_models_used_is_shown_for_each_call_and_in_all(runs: Runs, provider: Provider) -> None:

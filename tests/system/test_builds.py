@@ -139,6 +139,15 @@ def test_a_killed_worker_changes_nothing_of_what_is_built(demo: Process, tree: P
     assert files_of(tree / told("Files:", demo)) == builds[0].files
 
 
+async def test_the_repository_of_a_demo_tells_who_did_what(demo: Demo, tree: Path, tmp_path: Path) -> None:
+    log = Process("sh", "-c", told("Who did it:", demo), folder=tmp_path / "log", cwd=tree)
+    assert await log.exit_code() == 0, log.errors
+    assert re.search(r"Author: coder-\d <coder-\d@run>", log.output)
+    assert re.search(r"implement_module: textkit/wrap\.py\n.*\n.*Run: textkit\n.*Step: 3\.2\.1\n", log.output)
+    assert len(re.findall(r"Merge coder-\d: ", log.output)) == 4
+    assert (tree / told("Repository:", demo)).is_dir()
+
+
 def test_a_demo_says_where_the_history_and_the_ui_are(demo: Process, tree: Path) -> None:
     assert (tree / told("History:", demo).partition(";")[0]).is_file()
     assert re.match(r"http://127\.0\.0\.1:\d+/namespaces/default/workflows/textkit/", told("Web UI:", demo))
@@ -180,6 +189,7 @@ async def test_a_demos_last_words_open_the_run_again_with_its_page_and_its_calls
         show = Process("sh", "-c", shows, folder=tmp_path / "show", cwd=tree)
         assert await show.exit_code() == 0, show.errors
         assert re.search(r"coder-\d +implement_module", show.output)
+        assert told("Repository:", show) == told("Repository:", demo)
     finally:
         again.kill()
     assert kills.endswith(" -m console demo --kill")
@@ -224,6 +234,21 @@ async def test_a_demo_whose_worker_cannot_start_says_why(tree: Path, tmp_path: P
     finally:
         broken.unlink()
         demo.kill()
+
+
+async def test_a_demo_tells_in_one_line_what_is_missing_where_there_is_no_git(tree: Path, tmp_path: Path) -> None:
+    before = set((tree / ".demo").glob("*"))
+    demo = Process(
+        *(sys.executable, "-m", "console", "demo"),
+        folder=tmp_path / "demo",
+        cwd=tree,
+        environment={"PATH": str(tmp_path)},
+    )
+    assert await demo.exit_code() == 2
+    assert re.fullmatch(
+        r"demo: There is no git here, .* Install git 2\.38 or later \(apt-get install git\).*\n", demo.errors
+    )
+    assert set((tree / ".demo").glob("*")) == before
 
 
 def what_to_try_next(demo: Demo) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 
 from activities import Agent
 from activities.contract.branches import MAIN, Standing, branch_of
-from activities.errors import ResultInvalid
+from activities.errors import DeclarationError, ResultInvalid
 from activities.workspace import git as git_module
 from activities.workspace.desk import Desk, working_at
 from activities.workspace.git import GitFailed, NoGit, git_in_words, program
@@ -612,6 +612,28 @@ def test_an_agents_workspace_is_where_its_call_works(run: Run, workspaces: Path,
         assert Coder().workspace.root == run.site.tree("coder-1")
     assert Coder().workspace.root == workspaces / "coder"
     assert Coder(workspace=tmp_path / "mine").workspace.root == tmp_path / "mine"
+
+
+async def test_who_only_reads_finds_what_was_merged_and_leaves_nothing_to_anybody(run: Run) -> None:
+    run.does("coder-1", {"a": "1"})
+    await run.merges("coder-1")
+    repository = Repository(read_only=True)
+    told = Standing(access=repository.kind, stand=dict(run.stand))
+    for _ in range(2):
+        call = replace(run.call("coder-1").call, instance="reviewer-1")
+        desk = repository.desk(("textkit", "run-id"), call, told)
+        desk.site = run.site
+        desk.begin()
+        assert desk.workspace.list_files() == ["a"]
+        assert desk.workspace.read("a") == "1"
+        desk.workspace.write("a", "what a test wrote")
+        desk.workspace.write("report.txt", "<<<<<<< \n>>>>>>> ")
+        assert desk.unfinished() == ""
+        assert desk.end() == {}
+    assert (run.files(MAIN), run.left()) == ({"a": "1"}, {})
+    assert "reviewer-1" not in run.site.git.references("refs/heads/")
+    with pytest.raises(DeclarationError, match="choose one"):
+        Repository(shared=True, read_only=True)
 
 
 def test_what_a_run_is_started_with_comes_before_the_agents_source_and_that_before_the_environments(
