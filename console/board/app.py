@@ -135,7 +135,8 @@ class Board:
             raise Refused(400, "status is one of running, waits, paused, done, failed, cancelled.")
         runs = await list_runs(self._client, status)
         if _wants_page(request):
-            return self._pages.response("runs.html", runs=runs, visitor=visitor, status=status)
+            every = "every" in request.query_params
+            return self._pages.response("runs.html", runs=runs, visitor=visitor, status=status, every=every)
         return JSONResponse([run.model_dump(mode="json") for run in runs])
 
     async def _run(self, request: Request, visitor: Visitor) -> Response:
@@ -228,7 +229,7 @@ class Board:
     async def _budget(self, request: Request, visitor: Visitor) -> Response:
         given = await _given(request)
         if _is_form(request):
-            given = {name: value for name, value in given.items() if value}
+            given = {name: None if value.strip() == "none" else value for name, value in given.items() if value}
         budget = acting.Budget.model_validate(given)
         return _done(request, await acting.set_budget(self._client, request.path_params["id"], budget))
 

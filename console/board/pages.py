@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse
 
 from console.board.access import Refused, Visitor
 from console.board.forms import Form, NotFilledIn
-from console.board.reading import RunShown, facts, plain
+from console.board.reading import RunShown, facts, plain, without_command
 from console.view import duration
 from workflows.shown.progress import money
 
@@ -62,6 +62,7 @@ class Pages:
             lstrip_blocks=True,
         )
         self._templates.filters.update(since=_since, at=_at, money=money, plain=plain, diff=_diff)
+        self._templates.filters.update(without_command=without_command, limit=_limit)
         self._templates.globals.update(facts=facts)
 
     def text(self, template: str, **shown: Any) -> str:
@@ -92,6 +93,10 @@ def _line(line: str) -> Markup:
         if line.startswith(mark):
             return Markup('<span class="{}">{}</span>').format(kind, line)
     return escape(line)
+
+
+def _limit(name: str) -> str:
+    return {"usd": "USD"}.get(name, name.capitalize())
 
 
 def _since(moment: datetime, until: datetime | None = None) -> str:

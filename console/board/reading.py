@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus, WorkflowQueryFailedError
@@ -15,13 +16,16 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities.border.washing import washed, washed_tree
 from activities.contract.conversations import TranscriptPage
 from activities.contract.names import NO_RUNS, conversation_id
+from activities.errors import AgentError
 from activities.memory.transcript import Entry, shortened
 from console.board.forms import Form
 from console.history import CallSeen, read_run
 from console.looking import RPC_TIMEOUT, look
 from console.view import Sight, as_word
+from workflows.people.people import MEMO
 from workflows.people.question import ANYONE
 from workflows.shown.progress import Progress, money, tokens_of
+from workflows.steering.budget import Limit, how_much
 
 RUNS_SHOWN = 50
 SHOWN_OF_A_MESSAGE = 20_000
@@ -46,6 +50,8 @@ class RunListed(BaseModel):
     ended: datetime | None = None
     cost_usd: float | None = None
     tokens: int | None = None
+    asks: list[str] = []
+    """Its open questions, the first of them: who is asked what."""
 
 
 class QuestionShown(BaseModel):
@@ -70,6 +76,15 @@ class QuestionShown(BaseModel):
         return Form.of(self.answer_schema, arguments, self.in_short)
 
 
+class Hold(BaseModel):
+    """Why a run makes no calls until a person lets it."""
+
+    what: Literal["paused", "budget"]
+    why: str
+    raised: dict[str, float] = {}
+    """Limits that would do."""
+
+
 class RunShown(BaseModel):
     """A run as it is now."""
 
@@ -80,6 +95,7 @@ class RunShown(BaseModel):
     ended: datetime | None = None
     progress: Progress | None = None
     questions: list[QuestionShown] = []
+    holds: list[Hold] = []
     troubles: list[str] = []
     saying: dict[str, str] = {}
     """The end of what a model has said so far in an answer that is coming, by the step of its call."""
@@ -126,13 +142,13 @@ async def _listed(client: Client, query: str) -> list[RunListed]:
     async for execution in client.list_workflows(query, page_size=RUNS_SHOWN):
         is_run = execution.parent_id is None and execution.workflow_type not in NO_RUNS
         if is_run and execution.status != WorkflowExecutionStatus.CONTINUED_AS_NEW:
-            found.append(_as_listed(execution))
+            found.append(await _as_listed(execution))
         if len(found) == RUNS_SHOWN:
             break
     return found
 
 
-def _as_listed(execution: WorkflowExecution) -> RunListed:
+async def _as_listed(execution: WorkflowExecution) -> RunListed:
     told = {pair.key.name: pair.value for pair in execution.typed_search_attributes.search_attributes}
     is_open = execution.status in (None, WorkflowExecutionStatus.RUNNING)
     word = as_word(execution.status) if execution.status else "running"
@@ -144,7 +160,17 @@ def _as_listed(execution: WorkflowExecution) -> RunListed:
         ended=execution.close_time,
         cost_usd=told.get("CostUsd"),
         tokens=told.get("Tokens"),
+        asks=await _asks(execution) if is_open else [],
     )
+
+
+async def _asks(execution: WorkflowExecution) -> list[str]:
+    try:
+        listed = await execution.memo_value(MEMO, [])
+    except (AgentError, ValueError, RuntimeError):  # it can't be read here
+        return []
+    lines = listed if isinstance(listed, list) else []
+    return [plain(str(line).partition(": ")[2]) for line in lines]
 
 
 async def run_now(client: Client, workflow_id: str) -> RunShown:
@@ -163,11 +189,39 @@ async def run_now(client: Client, workflow_id: str) -> RunShown:
         ended=sight.ended,
         progress=sight.progress,
         questions=questions,
+        holds=_holds(sight) if not sight.has_ended else [],
         troubles=sight.troubles,
         saying={step: plain(text) for step, text in sight.saying.items()},
         failure=plain(sight.failure),
         result=await _result(client, sight),
     )
+
+
+def _holds(sight: Sight) -> list[Hold]:
+    if sight.progress is None:
+        return []
+    found: list[Hold] = []
+    for wait in sight.progress.waits_for:
+        why = without_command(wait)
+        if wait.startswith("paused since"):
+            found.append(Hold(what="paused", why=why))
+        elif f"--workflow-id {sight.workflow_id} --name set_budget" in wait:
+            found.append(Hold(what="budget", why=why, raised=_raised(sight.progress)))
+    return found
+
+
+def _raised(progress: Progress) -> dict[str, float]:
+    """Return twice of each limit that is nearly reached."""
+    near = {name: one for name, one in progress.budget.items() if one.spent >= 0.8 * one.limit}
+    return {name: math.ceil(2 * max(one.limit, one.spent)) for name, one in (near or progress.budget).items()}
+
+
+_COMMAND = re.compile(r"(?:[.;:]? ?(?:raise it:|go on:)?) ?temporal workflow update execute .*", re.DOTALL)
+
+
+def without_command(wait: str) -> str:
+    """Return what a run waits for without the command that lets it go on: a page has buttons for that."""
+    return _COMMAND.sub("", wait)
 
 
 async def _result(client: Client, sight: Sight) -> str:
@@ -294,3 +348,7 @@ def facts(run: RunShown) -> Iterator[tuple[str, str]]:
         if usage.model_calls:
             yield "tokens", f"{tokens_of(usage):,}"
             yield "cost", "unknown" if usage.cost_usd is None else f"{money(usage.cost_usd)} USD"
+        limits: tuple[Limit, ...] = get_args(Limit)
+        for name in limits:
+            if (one := run.progress.budget.get(name)) is not None:
+                yield "budget", how_much(name, one.spent, one.limit)

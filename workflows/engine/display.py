@@ -12,7 +12,7 @@ from workflows.engine.calls import Calls
 from workflows.engine.model_waits import ModelWaits
 from workflows.shown.board import Board
 from workflows.shown.listing import Word
-from workflows.shown.progress import Progress
+from workflows.shown.progress import Limited, Progress
 from workflows.shown.reading import calls_running, progress, status
 from workflows.tree.scope import Scope
 
@@ -34,6 +34,7 @@ class Display:
         waits: Sequence[Callable[[], Sequence[str]]] = (),
         notes: Sequence[Callable[[], Sequence[str]]] = (),
         paused: Callable[[], str | None] = lambda: None,
+        budget: Callable[[], dict[str, Limited]] = dict,
     ) -> None:
         """Put parts together.
 
@@ -45,6 +46,7 @@ class Display:
             waits: What else says what is waited for.
             notes: What says what else is worth knowing.
             paused: Says why no calls are made; empty if a person has paused the run, None if they are made.
+            budget: Says how far the limits are.
         """
         self.unserved: frozenset[str] = frozenset()
         self.instances: Mapping[str, int] = {}
@@ -55,6 +57,7 @@ class Display:
         self._waits = waits
         self._notes = notes
         self._paused = paused
+        self._budget = budget
 
     @workflow.query(description="How far the run is, who does what, what it has used, and what it waits for.")
     def progress(self) -> Progress:
@@ -71,6 +74,7 @@ class Display:
             instances=self.instances,
         )
         told.notes = [note for notes in self._notes for note in notes()]
+        told.budget = self._budget()
         return told
 
     def status(self) -> str:

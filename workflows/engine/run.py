@@ -139,6 +139,7 @@ class Run:
                 lambda: [f"tags: {', '.join(options.listed_tags)}"] if options.listed_tags else [],
             ],
             paused=self.steering.paused,
+            budget=self.steering.budget,
         )
         self.webhook = Webhook(options.webhook)
         self.people.on_asked = self._tell_of_question

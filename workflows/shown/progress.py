@@ -74,6 +74,13 @@ class RoleProgress(Account):
     calls_running: int
 
 
+class Limited(BaseModel):
+    """How far a run is to one of its limits."""
+
+    spent: float
+    limit: float
+
+
 class Progress(BaseModel):
     """How far a run is.
 
@@ -98,6 +105,8 @@ class Progress(BaseModel):
     notes: list[str] = []
     roles: list[RoleProgress]
     usage: Usage
+    budget: dict[str, Limited] = {}
+    """The run's own limits that are set: of `usd`, `tokens`, `calls`, `hours`."""
 
     def headline(self) -> str:
         """Say in a line what goes on: `running: Reviewer.review_module, round 2`."""

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from activities.contract.text import explain
 from activities.contract.usage import Usage
 from workflows.errors import InputInvalid
+from workflows.shown.progress import Limited
 
 Limit = Literal["usd", "tokens", "calls", "hours"]
 
@@ -216,6 +217,11 @@ class Purse(BaseModel):
         spent = self._spent(now)
         near = [f"budget: {self._of(name, spent)}" for name in self.warned if name in self.limits]
         return [*near, *([self._tell_unpriced()] if self.unpriced and "usd" in self.limits else [])]
+
+    def standing(self, now: datetime) -> dict[str, Limited]:
+        """Return how far each limit is that is set."""
+        spent = self._spent(now)
+        return {name: Limited(spent=spent[name], limit=limit) for name, limit in self.limits.items()}
 
     def explain(self, name: Limit, method: str, now: datetime) -> str:
         """Say why no call of a method can start for a limit: `1.00 of 1.00 USD spent`."""

@@ -14,6 +14,7 @@ from temporalio import workflow
 
 from activities.contract.usage import Usage
 from workflows.errors import BudgetExceeded, InputInvalid
+from workflows.shown.progress import Limited
 from workflows.steering.admission import Admission, SteeringState
 from workflows.steering.budget import Budget, Limit, Purse
 from workflows.steering.shared import SharedBudgets
@@ -148,6 +149,10 @@ class Steering:
         """Say what a person should know of the budget before it holds the run."""
         notes = [] if self.admission.refusals() else self._purse.notes(workflow.now())
         return [*notes, *([] if self.shared.refusals() else self.shared.notes())]
+
+    def budget(self) -> dict[str, Limited]:
+        """Return how far the run is to each of its limits."""
+        return self._purse.standing(workflow.now())
 
     @property
     def _purse(self) -> Purse:

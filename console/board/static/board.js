@@ -48,6 +48,14 @@ const renew = (part, html) => {
   if (part.dataset.part === "questions") renewQuestions(part, html);
   else renewInPlace(part, html);
   count();
+  entitle();
+};
+
+// What waits for a person is told also where the page is one of many that are open.
+const title = document.title;
+const entitle = () => {
+  const waiting = document.querySelectorAll(".question:not([data-closed])").length;
+  document.title = waiting ? `(${waiting}) ${title}` : title;
 };
 
 const watch = (run) => {
@@ -75,6 +83,16 @@ document.addEventListener("submit", (event) => {
   if (button?.dataset.sure && !confirm(button.dataset.sure)) event.preventDefault();
 });
 
+const lookAgain = async (list) => {
+  if (document.hidden) return;
+  const answer = await fetch(location, { headers: { Accept: "text/html" } }).catch(() => null);
+  if (!answer?.ok) return;
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  renewInPlace(list, page.querySelector("[data-renew]").innerHTML);
+};
+
 count();
+entitle();
 setInterval(count, 1000);
+for (const list of document.querySelectorAll("[data-renew]")) setInterval(() => lookAgain(list), 5000);
 for (const run of document.querySelectorAll("[data-live]")) watch(run);

@@ -125,6 +125,35 @@ async def test_a_run_is_paused_given_a_budget_resumed_told_and_cancelled(
         await ended(board, run, "cancelled")
 
 
+async def test_what_holds_a_run_is_shown_with_what_lets_it_go_on(
+    runs: Runs, board: httpx.AsyncClient, provider: Provider
+) -> None:
+    provider.enqueue(Text("one"), Text("two"))
+    async with runs.serving(*COUNCIL):
+        run = await runs.start(produce_twice, "Roses", {"budget": {"calls": 1}})
+        while not (holds := (await board.get(f"/runs/{run.id}")).json()["holds"]):
+            await asyncio.sleep(0.05)
+        assert holds == [{"what": "budget", "why": "budget: 1 of 1 calls spent", "raised": {"calls": 2}}]
+        page = (await board.get(f"/runs/{run.id}", headers=PAGE)).text
+        assert "1 of 1 calls spent" in page
+        assert "temporal workflow update" not in page
+        await board.post(f"/runs/{run.id}/pause")
+        assert {hold["what"] for hold in (await board.get(f"/runs/{run.id}")).json()["holds"]} == {"paused", "budget"}
+        await board.post(f"/runs/{run.id}/resume")
+        form = {"calls": "2", "usd": "none", "tokens": ""}
+        assert (await board.post(f"/runs/{run.id}/budget", data=form, headers=PAGE)).status_code == 303
+        assert await run.result() == ["one", "two"]
+
+
+async def test_the_list_says_who_is_asked_what(runs: Runs, board: httpx.AsyncClient) -> None:
+    async with runs.serving(*COUNCIL):
+        run = await runs.start(decide_once, PLAN)
+        await asked(board, run.id, "Owner.decide")
+        while not [one for one in (await board.get("/runs")).json() if one["id"] == run.id and one["asks"]]:
+            await asyncio.sleep(0.05)
+        assert "owner-1, Owner.decide" in (await board.get("/runs", headers=PAGE)).text
+
+
 async def ended(board: httpx.AsyncClient, run: WorkflowHandle[Any, Any], headline: str) -> None:
     while not (seen := (await board.get(f"/runs/{run.id}")).json())["ended"]:
         await asyncio.sleep(0.05)
