@@ -20,7 +20,7 @@ from pathlib import Path
 
 from temporalio.client import WorkflowFailureError
 
-from bench import limits, memory, overhead, pools, prompts, recovery, scatters, sharing, watchers
+from bench import limits, memory, overhead, pools, prompts, recovery, scatters, sharing, watchers, words
 from bench.figures import Figure, save, table
 from bench.plot import plot
 from bench.site import BenchFailed
@@ -39,6 +39,7 @@ def cases(options: argparse.Namespace) -> dict[str, Callable[[], Awaitable[list[
         "watchers": lambda: watchers.measure(options.scale),
         "recovery": lambda: recovery.measure(options.scale),
         "limits": lambda: limits.measure(options.scale, options.processes),
+        "words": lambda: words.measure(options.scale),
     }
 
 
@@ -47,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--only",
         metavar="CASE,CASE",
-        help="some of: overhead, memory, scatters, pools, prompts, sharing, watchers, recovery, limits",
+        help="some of: overhead, memory, scatters, pools, prompts, sharing, watchers, recovery, limits, words",
     )
     made.add_argument("--scale", type=float, default=1.0, help="part of the sizes and rounds (default 1)")
     made.add_argument("--workers", type=int, default=2, help="worker processes that serve the pools (default 2)")

@@ -5,10 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from pydantic_core import from_json
 from temporalio.client import (
     Client,
-    WorkflowExecutionDescription,
     WorkflowExecutionStatus,
     WorkflowFailureError,
     WorkflowHandle,
@@ -18,15 +16,11 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.border.washing import washed, washed_tree
-from activities.contract.identity import step_of
-from activities.errors import AgentError
-from activities.payloads.reading import make_readable
 from console.trouble import nobody_answers, troubles_of
 from console.view import Sight
 from workflows.shown.progress import Progress
 
 RPC_TIMEOUT = timedelta(seconds=5)
-_LISTENED_TO = 50
 # The client's own time limit ends a call as cancelled.
 UNANSWERED = (RPCStatusCode.FAILED_PRECONDITION, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED)
 
@@ -60,21 +54,7 @@ async def look(client: Client, sight: Sight) -> None:
     if described.status == WorkflowExecutionStatus.FAILED:
         sight.failure = await _failure(handle)
     sight.status, sight.troubles = described.status, troubles
-    sight.saying = await _saying(client, described) if runs else {}
     sight.began, sight.ended = described.start_time, described.close_time
-
-
-async def _saying(client: Client, described: WorkflowExecutionDescription) -> dict[str, str]:
-    """Return what models have said so far, by the steps of the calls that they answer, as the last heartbeats tell."""
-    told = {}
-    for call in described.raw_description.pending_activities[:_LISTENED_TO]:
-        try:
-            await make_readable(call.heartbeat_details, client.data_converter)
-            for payload in call.heartbeat_details.payloads:
-                told[step_of(call.activity_id)] = washed(str(from_json(payload.data)["receiving"]["end"]))
-        except (AgentError, ValueError, LookupError, TypeError):  # there is no answer coming, or it can't be read
-            continue
-    return told
 
 
 async def _failure(handle: WorkflowHandle[Any, Any]) -> str:

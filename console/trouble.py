@@ -41,7 +41,7 @@ async def troubles_of(client: Client, described: WorkflowExecutionDescription) -
         RPCError: The server does not answer.
     """
     failing = await _failing_task(client, described)
-    return [*failing, *_retried(await _pending_activities(client, described))]
+    return [*failing, *_retried(await pending_activities(client, described))]
 
 
 async def nobody_answers(client: Client, described: WorkflowExecutionDescription) -> str:
@@ -118,7 +118,7 @@ async def _last_failure_of_a_task(client: Client, described: WorkflowExecutionDe
     return ""
 
 
-async def _pending_activities(client: Client, described: WorkflowExecutionDescription) -> list[PendingActivityInfo]:
+async def pending_activities(client: Client, described: WorkflowExecutionDescription) -> list[PendingActivityInfo]:
     """Return the calls of a run and of its shards that are under way."""
     shards = [child for child in described.raw_description.pending_children if child.workflow_type_name == SHARD]
     found = [described.raw_description.pending_activities]

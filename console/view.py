@@ -36,7 +36,6 @@ class Sight:
         ended: When it ended.
         status: What the server says of it; None as long as it is not known there.
         failure: Why it failed, if it did.
-        saying: The end of what a model has said so far in an answer that is coming, by the step of its call.
     """
 
     workflow_id: str
@@ -46,7 +45,6 @@ class Sight:
     ended: datetime | None = None
     status: WorkflowExecutionStatus | None = None
     failure: str = ""
-    saying: dict[str, str] = field(default_factory=dict)
 
     @property
     def has_ended(self) -> bool:

@@ -117,6 +117,10 @@ class TurnLoop(Work):
         self.record()
         await self.memory.commit(self.history.next, self.said(), self.checkpoint.heard, changed)
 
+    def said_so_far(self) -> Sequence[Entry]:
+        """Return the request, and what came of it."""
+        return [self.request, *self.checkpoint.entries]
+
     def said(self) -> list[Entry]:
         """Return what this call adds to the conversation: complete, every tool call with its result."""
         last = next(entry for entry in reversed(self.checkpoint.entries) if entry.get("role") == "assistant")

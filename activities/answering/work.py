@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from activities.answering.checkpoint import Checkpoint
 from activities.declarations.agent import Agent
 from activities.declarations.method import Method
 from activities.memory.port import Memory, Recalled
+from activities.memory.transcript import Entry
 from activities.workspace.desk import Desk
 
 
@@ -55,6 +56,10 @@ class Work(ABC):
         Args:
             why: What a person is told of it.
         """
+
+    def said_so_far(self) -> Sequence[Entry]:
+        """Return what was said, whole: what is asked and what came of it."""
+        return ()
 
     async def unfinished(self) -> str:
         """Say what keeps the work from being committed, to whoever does it; nothing if nothing does."""

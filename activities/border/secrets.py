@@ -74,6 +74,33 @@ def without_secrets(text: str) -> str:
     return text
 
 
+def unfinished_secret(text: str) -> int:
+    """Return how many characters at the end of a text that goes on may be the beginning of a secret.
+
+    >>> unfinished_secret("it is sk-abc"), unfinished_secret("it is sk-abc, I think ")
+    (6, 0)
+    """
+    begins = len(text)
+    for form in (*(form for form, _ in _known.forms()), *(beginning for beginning, _ in _SHAPES), _KEY_BEGINS):
+        at = text.find(form[0], max(len(text) - len(form) + 1, 0), begins)
+        while at >= 0 and not form.startswith(text[at:]):
+            at = text.find(form[0], at + 1, begins)
+        begins = at if at >= 0 else begins
+    for beginning, _ in _SHAPES:
+        at = text.rfind(beginning, max(len(text) - _LONGEST_SHAPE, 0))
+        if at >= 0 and not _ENDS_A_WORD.search(text, at + len(beginning)):
+            begins = min(begins, at)
+    key = text.rfind(_KEY_BEGINS, max(len(text) - _LONGEST_KEY, 0))
+    if key >= 0 and "-----END " not in text[key:]:
+        begins = min(begins, key)
+    return len(text) - begins
+
+
+_KEY_BEGINS = "-----BEGIN "
+_LONGEST_SHAPE, _LONGEST_KEY = 2_000, 20_000
+_ENDS_A_WORD = re.compile(r"[^\w.~+/=\-]")
+
+
 def json_without_secrets(text: str) -> str:
     """Return a JSON text without the secrets that are in its strings; it stays JSON."""
     if without_secrets(text) == text:

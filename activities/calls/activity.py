@@ -8,7 +8,7 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -28,6 +28,7 @@ from activities.border.context import CallContext, answering
 from activities.border.user_code import contain_tasks, is_closed_by, raised_by
 from activities.border.washing import name_of, said, stack_of, words_of
 from activities.calls.heartbeats import Heartbeats
+from activities.calls.in_flight import in_flight
 from activities.calls.received import Received
 from activities.contract.conversations import Owner
 from activities.contract.envelope import LONGEST_NAME, CallReply, CallRequest, PausedCall
@@ -103,6 +104,7 @@ def activity_for(agent: type[Agent], method: Method[..., Any]) -> Activity:
                 work = work_for_run(
                     agent, method, request, recorder.checkpoint, _memory(request, room), recorder.record, desk
                 )
+                within.enter_context(_heard(recorder, work))
                 with listening(recorder.hear):
                     return await _answer(name, work, recorder, len(payload.payload.data))
             except BaseException as error:  # whatever it is: it ends the call, and not the worker
@@ -221,6 +223,15 @@ def _memory(request: CallRequest[Any], room: Room) -> Memory:
     )
 
 
+def _heard(recorder: _Recorder, work: Work) -> AbstractContextManager[None]:
+    """Have the call asked for what it says."""
+    info, call = activity.info(), recorder.heartbeats.call
+    assert call is not None  # it is known by now whose it is
+    began = info.started_time.timestamp()
+    recorder.received.begin(call, f"{info.workflow_run_id}/{info.attempt}/{began}", began, work.said_so_far)
+    return in_flight(call.workflow_id, recorder.received)
+
+
 def _desk(agent: type[Agent], name: str, request: CallRequest[Any]) -> Desk | None:
     """Return where the call works, if that is a branch of the run's repository."""
     repository = repository_of(agent)
@@ -255,7 +266,7 @@ class _Recorder:
         self.checkpoint = checkpoint or Checkpoint()
         self.room = room
         self.began = time.monotonic()
-        self._received = Received()
+        self.received = Received()
         self._keep()
         self.heartbeats = Heartbeats(self._told)
         self._is_first_attempt = checkpoint is None
@@ -267,13 +278,13 @@ class _Recorder:
             self._keep()
 
     def record(self) -> None:
-        self._received.forget()
+        self.received.forget()
         self._keep()
         self.heartbeats.tell(self._told)
 
     def hear(self, delta: Delta) -> None:
         """Have the next heartbeat, whenever it is due, tell what has come of an answer."""
-        self._received.hear(delta)
+        self.received.hear(delta)
         self.heartbeats.mention(self._told)
 
     def _keep(self) -> None:
@@ -281,7 +292,7 @@ class _Recorder:
         self._recorded = _once(functools.partial(self.checkpoint.snapshot().record, self.room.bytes))
 
     def _told(self) -> Any:
-        return {**self._recorded(), **self._received.told()}
+        return {**self._recorded(), **self.received.told()}
 
 
 def _once(make: Callable[[], T]) -> Callable[[], T]:

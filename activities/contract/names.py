@@ -95,7 +95,17 @@ def limiter_id(team: str, name: str) -> str:
 BUDGET = "budget"
 """The workflow type of what keeps a budget that runs share; its id is `budget/<kind>/<name>`."""
 
-MAKE_NO_CALLS = frozenset({BUDGET, CONVERSATION, JOURNAL, LIMITER, WEBHOOK})
+HEARING = "hearing"
+"""The workflow type by which a process is asked what its calls say; its id and its task queue are
+`hearing/<identity of the process>`."""
+
+
+def hearing_of(identity: str) -> str:
+    """Return where a process is asked, by what it is called on the server."""
+    return f"{HEARING}/{identity}"
+
+
+MAKE_NO_CALLS = frozenset({BUDGET, CONVERSATION, HEARING, JOURNAL, LIMITER, WEBHOOK})
 """The workflow types of what serves runs beside them."""
 
 NO_RUNS = MAKE_NO_CALLS | {SHARD}

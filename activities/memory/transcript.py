@@ -156,6 +156,19 @@ def readable(notes: Sequence[Entry]) -> list[Entry]:
     return [error(f"{len(notes)} prompts were asked inside, and said too much to be kept here.")]
 
 
+READ_BY_PEOPLE = 4_000
+"""Characters of each text of an entry that people are shown who look on while it is said."""
+
+
+def for_people(entry: Entry) -> Entry:
+    """Return an entry in short, with its content as one text."""
+    content = entry.get("content")
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, dict)]
+        entry = {**entry, "content": "".join(text for text in parts if isinstance(text, str))}
+    return _in_short(entry, READ_BY_PEOPLE)
+
+
 def _in_short(entry: Entry, limit: int) -> Entry:
     short: Entry = {key: shortened(value, limit) for key, value in entry.items() if isinstance(value, str)}
     if "entries" in entry:

@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from activities.contract.usage import Usage
+from activities.contract.words import Kind
 
 logger = logging.getLogger(__name__)
 
@@ -30,11 +31,13 @@ class Delta:
         kind: Whether it is of the text, of the reasoning before it, or of the arguments of a tool that is called.
         text: The piece.
         tool: The tool's name, with the first piece of its arguments.
+        begins: Whether it is the first piece of an answer.
     """
 
-    kind: Literal["text", "reasoning", "tool"]
+    kind: Kind
     text: str
     tool: str = ""
+    begins: bool = field(default=False, compare=False)
 
 
 Listener: TypeAlias = Callable[[Delta], object]
@@ -111,6 +114,7 @@ class Hearing:
         """Take in a piece."""
         if self.first_s is None:
             self.first_s = time.monotonic() - self._asked
+            delta = replace(delta, begins=True)
         self.characters += len(delta.text)
         for listener in self._listeners:
             try:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
-from weakref import WeakValueDictionary
 
 from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,10 +24,10 @@ from console.board import acting
 from console.board.access import COOKIE, Access, Refused, Right, Visitor
 from console.board.files import Repositories
 from console.board.forms import NotFilledIn
-from console.board.live import Look, Watched
 from console.board.openapi import described
 from console.board.pages import Pages, Wrong
-from console.board.reading import RunShown, calls_of, list_runs, run_now, transcript_of
+from console.board.reading import calls_of, list_runs, run_now, transcript_of
+from console.board.streams import Streams
 
 _LARGEST = 1_000_000
 """Bytes of a request that are read."""
@@ -64,8 +63,7 @@ class Board:
         self._access = access
         self._pages = Pages()
         self._repositories = Repositories(client)
-        self._looks: WeakValueDictionary[str, Look[RunShown]] = WeakValueDictionary()
-        self._watched: WeakValueDictionary[str, Watched] = WeakValueDictionary()
+        self._streams = Streams(client, self._pages, lambda error: _why(error)[1])
 
     def application(self) -> Starlette:
         """Return it as an ASGI application."""
@@ -89,6 +87,7 @@ class Board:
                 for name, (endpoint, right) in acts.items()
             ),
             Route(f"{run}/live", self._guarded(self._live)),
+            Route(f"{run}/words", self._guarded(self._words)),
             Route(f"{run}/calls", self._guarded(self._calls)),
             Route(f"{run}/transcripts/{{instance}}", self._guarded(self._transcript)),
             Route(f"{run}/files", self._guarded(self._files)),
@@ -140,7 +139,7 @@ class Board:
         return JSONResponse([run.model_dump(mode="json") for run in runs])
 
     async def _run(self, request: Request, visitor: Visitor) -> Response:
-        run = await run_now(self._client, request.path_params["id"])
+        run = await self._streams.run(request.path_params["id"])
         if _wants_page(request):
             every = "every" in request.query_params
             return self._pages.response("run.html", run=run, visitor=visitor, wrong=None, every=every)
@@ -176,19 +175,11 @@ class Board:
         return JSONResponse(commit.model_dump(mode="json"))
 
     async def _live(self, request: Request, visitor: Visitor) -> Response:
-        id = request.path_params["id"]
-        # What a visitor may do is on the page: who may do the same sees the same, and all see the same run.
-        key = f"{visitor.right} {sorted(visitor.persons)} {id}"
-        look = self._looks.setdefault(id, Look(lambda: run_now(self._client, id)))
-        watched = self._watched.setdefault(key, Watched(lambda: self._parts(look, visitor)))
-        return StreamingResponse(_events(watched), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+        return self._streams.page(request.path_params["id"], visitor)
 
-    async def _parts(self, look: Look[RunShown], visitor: Visitor) -> tuple[dict[str, str], bool]:
-        try:
-            run = await look.now()
-        except RPCError as error:  # it may pass
-            return {"trouble": self._pages.text("_trouble.html", troubles=[_why(error)[1]])}, False
-        return self._pages.parts(run, visitor), run.ended is not None
+    async def _words(self, request: Request, visitor: Visitor) -> Response:
+        asked, last = request.query_params, request.headers.get("last-event-id", "")
+        return await self._streams.words(request.path_params["id"], asked.get("instance", ""), last)
 
     async def _start(self, request: Request, visitor: Visitor) -> Response:
         given = await _given(request)
@@ -259,12 +250,6 @@ class _WithHeaders:
             await send(message)
 
         await self._app(scope, receive, with_headers)
-
-
-async def _events(watched: Watched) -> AsyncIterator[str]:
-    async for parts in watched.parts():
-        yield "".join(f"event: {name}\ndata: {json.dumps(html)}\n\n" for name, html in parts.items()) or ": \n\n"
-    yield "event: over\ndata: \n\n"
 
 
 async def _given(request: Request) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from activities.workspace.log import Commit, FileChange, commit_of, commits_of
 from activities.workspace.site import Site
 from activities.workspace.workspace import Workspace
 from console.board.access import Refused
-from console.board.reading import plain
 from console.looking import RPC_TIMEOUT
+from console.said import plain
 
 T = TypeVar("T")
 

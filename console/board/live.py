@@ -14,7 +14,10 @@ from typing import Generic, TypeVar
 EVERY_S = 1.0
 """Seconds between two looks."""
 
-_PING_S = 15.0
+GLANCE_EVERY_S = 0.2
+"""Seconds between two glances in between."""
+
+PING_S = 15.0
 """Seconds after which something is sent in any case, so that a connection that is gone is noticed."""
 
 S = TypeVar("S")
@@ -44,6 +47,10 @@ class Look(Generic[S]):
             self._looking.add_done_callback(lambda done: done.cancelled() or done.exception())
         return await asyncio.shield(self._looking)
 
+    def is_old(self) -> None:
+        """Have the next look be a new one."""
+        self._began = -math.inf
+
 
 @dataclass(eq=False)
 class _Reader:
@@ -61,13 +68,19 @@ class _Reader:
 class Watched:
     """A page that changes, and those who watch it."""
 
-    def __init__(self, look: Callable[[], Awaitable[tuple[Parts, bool]]]) -> None:
+    def __init__(
+        self,
+        look: Callable[[], Awaitable[tuple[Parts, bool]]],
+        glance: Callable[[], Awaitable[Parts | None]] | None = None,
+    ) -> None:
         """Be watched.
 
         Args:
             look: Returns the parts of the page as they are now, and whether they will change no more.
+            glance: Returns those that change often, to be asked between two looks; None if it is time for a look.
         """
         self._look = look
+        self._glance = glance
         self._readers: set[_Reader] = set()
         self._shown: dict[str, str] = {}
         self._looking: asyncio.Task[None] | None = None
@@ -90,7 +103,7 @@ class Watched:
                         return
                     reader.there.clear()
                     try:
-                        async with asyncio.timeout(_PING_S):
+                        async with asyncio.timeout(PING_S):
                             await reader.there.wait()
                     except TimeoutError:
                         pass
@@ -105,12 +118,25 @@ class Watched:
     async def _keep_looking(self) -> None:
         while self._readers:
             parts, is_over = await self._look()
-            news = {name: part for name, part in parts.items() if self._shown.get(name) != part}
-            self._shown.update(news)
-            for reader in self._readers:
-                reader.is_over = is_over
-                if news or is_over:
-                    reader.tell(news)
+            self._tell(parts, is_over=is_over)
             if is_over:
                 return
-            await asyncio.sleep(EVERY_S)
+            await self._until_the_next()
+
+    async def _until_the_next(self) -> None:
+        time = asyncio.get_running_loop().time
+        due = time() + EVERY_S
+        while self._readers and (left := due - time()) > 0:
+            await asyncio.sleep(left if self._glance is None else min(left, GLANCE_EVERY_S))
+            if self._glance is not None:
+                if (parts := await self._glance()) is None:
+                    return
+                self._tell(parts)
+
+    def _tell(self, parts: Parts, *, is_over: bool = False) -> None:
+        news = {name: part for name, part in parts.items() if self._shown.get(name) != part}
+        self._shown.update(news)
+        for reader in self._readers:
+            reader.is_over = is_over
+            if news or is_over:
+                reader.tell(news)

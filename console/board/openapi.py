@@ -10,7 +10,9 @@ from pydantic.json_schema import models_json_schema
 
 from console.board.acting import Answer, Budget, Done, NewFork, NewRun, Tell
 from console.board.files import CommitShown, FilesShown
-from console.board.reading import CallShown, RunListed, RunShown, Said
+from console.board.reading import CallShown, RunListed, RunShown
+from console.said import Said
+from console.words import News
 
 _ACTS: Mapping[str, tuple[str, type[BaseModel] | None]] = {
     "answers": ("Answer an open question.", Answer),
@@ -26,7 +28,7 @@ _ACTS: Mapping[str, tuple[str, type[BaseModel] | None]] = {
 def described() -> dict[str, Any]:
     """Return the document."""
     given: list[type[BaseModel]] = [NewRun, Answer, Budget, NewFork, Tell]
-    told: list[type[BaseModel]] = [Done, RunListed, RunShown, CallShown, Said, FilesShown, CommitShown]
+    told: list[type[BaseModel]] = [Done, RunListed, RunShown, CallShown, Said, News, FilesShown, CommitShown]
     _, schemas = models_json_schema(
         [*((model, "validation") for model in given), *((model, "serialization") for model in told)],
         ref_template="#/components/schemas/{model}",
@@ -49,6 +51,14 @@ def described() -> dict[str, Any]:
                 },
                 path=["id", "instance"],
             )
+        },
+        "/runs/{id}/words": {
+            "get": _operation(
+                "hear_words", _WORDS, _of(News), path=["id"], query=["instance"], kind="text/event-stream"
+            )
+        },
+        "/runs/{id}/live": {
+            "get": _operation("watch_run", _LIVE, {"type": "string"}, path=["id"], kind="text/event-stream")
         },
     }
     paths["/runs/{id}/files"] = {
@@ -78,6 +88,19 @@ def described() -> dict[str, Any]:
     }
 
 
+_WORDS = """What agents say, as they say it, as server-sent events, of all or of one instance.
+
+The data of each is a `News`; what it is, is the name of the event. `over` comes at the run's end. A reader that
+reconnects with the id that it read last (`Last-Event-ID`, as browsers do by themselves) goes on there, and gets nothing
+twice; what was said more than ten seconds before is in the transcript. A slow reader gets more at once, and holds
+nobody up."""
+
+_LIVE = """The parts of a run's page that change, as server-sent events, to its end.
+
+`now`, `questions` and `trouble` are HTML in a JSON string each, `saying` is a JSON object with the end of what is being
+said, by the steps of the calls. A reader gets all parts first, and then each that has changed, as it is by then: so it
+may reconnect as it likes. `over` comes at the run's end."""
+
 _ERROR: dict[str, Any] = {
     "type": "object",
     "properties": {"error": {"type": "string", "description": "What happened, and what to do."}},
@@ -101,6 +124,7 @@ def _operation(
     path: list[str] | None = None,
     query: list[str] | None = None,
     body: type[BaseModel] | None = None,
+    kind: str = "application/json",
 ) -> dict[str, Any]:
     text = {"type": "string"}
     parameters = [
@@ -110,10 +134,11 @@ def _operation(
     error = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
     made: dict[str, Any] = {
         "operationId": name,
-        "summary": summary,
+        "summary": summary.partition("\n")[0],
+        "description": summary,
         "parameters": parameters,
         "responses": {
-            "200": {"description": "Done.", "content": {"application/json": {"schema": answer}}},
+            "200": {"description": "Done.", "content": {kind: {"schema": answer}}},
             "default": {"description": "It was not done.", **error},
         },
     }

@@ -14,7 +14,8 @@ from starlette.responses import HTMLResponse
 
 from console.board.access import Refused, Visitor
 from console.board.forms import Form, NotFilledIn
-from console.board.reading import RunShown, facts, plain, without_command
+from console.board.reading import RunShown, facts, without_command
+from console.said import plain
 from console.view import duration
 from workflows.shown.progress import money
 

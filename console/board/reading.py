@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
@@ -13,14 +13,15 @@ from pydantic import BaseModel
 from temporalio.client import Client, WorkflowExecution, WorkflowExecutionStatus, WorkflowQueryFailedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.border.washing import washed, washed_tree
+from activities.border.washing import washed_tree
 from activities.contract.conversations import TranscriptPage
 from activities.contract.names import NO_RUNS, conversation_id
 from activities.errors import AgentError
-from activities.memory.transcript import Entry, shortened
+from activities.memory.transcript import Entry
 from console.board.forms import Form
 from console.history import CallSeen, read_run
 from console.looking import RPC_TIMEOUT, look
+from console.said import Said, plain, said_of
 from console.view import Sight, as_word
 from workflows.people.people import MEMO
 from workflows.people.question import ANYONE
@@ -28,15 +29,8 @@ from workflows.shown.progress import Progress, money, tokens_of
 from workflows.steering.budget import Limit, how_much
 
 RUNS_SHOWN = 50
-SHOWN_OF_A_MESSAGE = 20_000
-"""Characters of what was said once that are shown: a browser takes long for a line of ten million."""
-
 MESSAGES_SHOWN = 300
 """Entries of a transcript on one page, the last ones."""
-
-_CONTROL = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.)|[\x00-\x08\x0b-\x1f\x7f-\x9f]", re.DOTALL
-)
 
 
 class RunListed(BaseModel):
@@ -173,8 +167,13 @@ async def _asks(execution: WorkflowExecution) -> list[str]:
     return [plain(str(line).partition(": ")[2]) for line in lines]
 
 
-async def run_now(client: Client, workflow_id: str) -> RunShown:
+async def run_now(client: Client, workflow_id: str, saying: Mapping[str, str] | None = None) -> RunShown:
     """Return a run as it is now.
+
+    Args:
+        client: Temporal's client.
+        workflow_id: The run.
+        saying: What its calls say, where that is to be shown.
 
     Raises:
         RPCError: There is no such run, or the server does not answer.
@@ -191,7 +190,7 @@ async def run_now(client: Client, workflow_id: str) -> RunShown:
         questions=questions,
         holds=_holds(sight) if not sight.has_ended else [],
         troubles=sight.troubles,
-        saying={step: plain(text) for step, text in sight.saying.items()},
+        saying=dict(saying or {}),
         failure=plain(sight.failure),
         result=await _result(client, sight),
     )
@@ -278,24 +277,6 @@ def _as_shown(call: CallSeen, now: datetime) -> CallShown:
     )
 
 
-class Said(BaseModel):
-    """Something that was said in a conversation, for people to read.
-
-    Attributes:
-        who: `user`, `assistant`, `tool`, `system`, or the kind of a note.
-        text: What.
-        tools: Calls of tools, each with its name and its arguments.
-        inside: What was said inside of it.
-        heard: Whether the agent has heard it, where a person told it something.
-    """
-
-    who: str
-    text: str = ""
-    tools: list[tuple[str, str]] = []
-    inside: list[Said] = []
-    heard: bool = True
-
-
 async def transcript_of(client: Client, workflow_id: str, instance: str) -> tuple[list[Said], int]:
     """Return what was said in a conversation, the newest part of it, and how much before that is left out.
 
@@ -315,27 +296,7 @@ async def transcript_of(client: Client, workflow_id: str, instance: str) -> tupl
         if run_id is None:
             break
     left_out = max(0, len(entries) - MESSAGES_SHOWN)
-    return [_said(entry) for entry in entries[left_out:]], left_out
-
-
-def _said(entry: Entry) -> Said:
-    calls: Sequence[Any] = entry.get("tool_calls") or ()
-    inside = [_said(one) for one in entry.get("entries", ())]
-    text = str(entry.get("content") or entry.get("text") or "")
-    if entry.get("note") == "branch":
-        text = f"The run was taken back: it goes on after entry {entry.get('after')}."
-    return Said(
-        who=str(entry.get("note") or entry.get("role") or "?"),
-        text=plain(text),
-        tools=[(plain(call["function"]["name"]), plain(call["function"]["arguments"])) for call in calls],
-        inside=inside,
-        heard=entry.get("heard", True),
-    )
-
-
-def plain(text: str, most: int = SHOWN_OF_A_MESSAGE) -> str:
-    """Return a text without what steers terminals, and not longer than a browser takes."""
-    return shortened(_CONTROL.sub("", washed(text)), most)
+    return [said_of(entry) for entry in entries[left_out:]], left_out
 
 
 def facts(run: RunShown) -> Iterator[tuple[str, str]]:

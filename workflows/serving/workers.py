@@ -37,6 +37,7 @@ from workflows.program.choreography import Choreography
 from workflows.serving.batching import Batching
 from workflows.serving.client import converter_for
 from workflows.serving.details import DetailsWhenAsked
+from workflows.serving.hearing import hearing_worker
 from workflows.serving.outside import FAILS_A_WORKFLOW, Guarded
 from workflows.serving.queue_watch import QueueWatch
 from workflows.serving.sandbox import sandbox
@@ -88,6 +89,8 @@ def workers(client: Client, settings: Settings, known: Sequence[str] = (), trace
     made = [
         _activity_worker(client, queue, activities, settings, tracing) for queue, activities in settings.queues.items()
     ]
+    if made:
+        made.append(hearing_worker(client))
     if settings.choreographies:
         made.append(_choreography_worker(client, settings, known, tracing))
     return made

@@ -49,6 +49,7 @@ const renew = (part, html) => {
   else renewInPlace(part, html);
   count();
   entitle();
+  tell();
 };
 
 // What waits for a person is told also where the page is one of many that are open.
@@ -58,16 +59,64 @@ const entitle = () => {
   document.title = waiting ? `(${waiting}) ${title}` : title;
 };
 
+// What models say comes apart from the rest of the page, as it changes more often.
+let saying = {};
+const tell = () => {
+  for (const place of document.querySelectorAll("[data-step]")) {
+    const words = saying[place.dataset.step];
+    place.hidden = !words;
+    place.textContent = words ? `… ${words}` : "";
+  }
+};
+
 const watch = (run) => {
   if (location.pathname !== run.dataset.address) history.replaceState(null, "", run.dataset.address);
   const source = new EventSource(run.dataset.live);
   for (const part of run.querySelectorAll("[data-part]")) {
     source.addEventListener(part.dataset.part, (event) => renew(part, JSON.parse(event.data)));
   }
+  source.addEventListener("saying", (event) => { saying = JSON.parse(event.data); tell(); });
   source.addEventListener("over", () => {
     source.close();
     if (!document.querySelector("form[data-kept]")) location.reload();
   });
+};
+
+// A transcript goes on with what is being said: words first, and in their place what was said, once it is whole.
+const listen = (place) => {
+  const source = new EventSource(place.dataset.words);
+  const calls = new Map();
+  const make = (name, classes, text = "") => Object.assign(document.createElement(name), { className: classes, textContent: text });
+  const hear = (name, act) => source.addEventListener(name, (event) => {
+    const news = JSON.parse(event.data);
+    if (!calls.has(news.step)) calls.set(news.step, { entries: [], words: null });
+    act(news, calls.get(news.step));
+  });
+  const drop = (call) => { call.words?.remove(); call.words = null; };
+  hear("words", (news, call) => {
+    if (!call.words) place.append(call.words = make("article", "said assistant saying"));
+    let part = call.words.lastElementChild;
+    if (!part || part.dataset.kind !== `${news.kind} ${news.tool ?? ""}`) {
+      call.words.append(part = make("pre", news.kind === "text" ? "" : "dim", news.tool ? `${news.tool} ` : ""));
+      part.dataset.kind = `${news.kind} ${news.tool ?? ""}`;
+    }
+    part.append(news.text);
+  });
+  hear("said", (news, call) => {
+    drop(call);
+    const one = make("article", `said ${news.said.who}`);
+    one.append(make("h3", "", news.said.who));
+    if (news.said.text) one.append(make("pre", "", news.said.text));
+    for (const [name, argument] of news.said.tools) {
+      const folded = make("details", "tool");
+      folded.append(make("summary", "", `calls ${name}`), make("pre", "", argument));
+      one.append(folded);
+    }
+    place.append(call.entries[news.number] = one);
+  });
+  hear("again", (news, call) => { drop(call); for (const one of call.entries.splice(news.stand)) one?.remove(); });
+  hear("ended", (news, call) => { drop(call); calls.delete(news.step); });
+  source.addEventListener("over", () => source.close());
 };
 
 document.addEventListener("input", (event) => {
@@ -96,3 +145,4 @@ entitle();
 setInterval(count, 1000);
 for (const list of document.querySelectorAll("[data-renew]")) setInterval(() => lookAgain(list), 5000);
 for (const run of document.querySelectorAll("[data-live]")) watch(run);
+for (const place of document.querySelectorAll("[data-words]")) listen(place);

@@ -1,0 +1,69 @@
+"""What an agent says, where its worker is killed in the middle of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from console.dev_server import DevServer
+from tests.conftest import Runs
+from tests.console.board.conftest import serving
+from tests.provider import Provider, Streamed, Text
+from tests.system.forked import ForkedWorker
+
+SENTENCE = "It rained all day, and nobody went out but the cat. "
+
+
+async def test_a_sentence_whose_worker_is_killed_in_the_middle_is_there_once(
+    server: DevServer, runs: Runs, provider: Provider
+) -> None:
+    provider.enqueue(
+        Streamed(Text(SENTENCE), seconds=0.05, pieces=6), Streamed(Text(SENTENCE), seconds=0.05), Text("The end.")
+    )
+    first, second = (ForkedWorker(server.address, "tests.workflows.council", heartbeat_timeout=2.0) for _ in range(2))
+    events: list[tuple[str, dict[str, Any]]] = []
+    shown: list[str] = []
+    first.serve()
+    try:
+        run = await runs.start("produce_twice", "Roses")
+        async with serving(runs.client, "") as board:
+            page = asyncio.create_task(_read_page(board.stream("GET", f"/runs/{run.id}/live"), shown))
+            async with board.stream("GET", f"/runs/{run.id}/words?instance=press-1") as stream:
+                event = ""
+                async for line in stream.aiter_lines():
+                    if line.startswith("event: "):
+                        event = line.removeprefix("event: ")
+                    elif line.startswith("data: {"):
+                        events.append((event, json.loads(line.removeprefix("data: "))))
+                        if first.is_running and len(_words(events)) > 10:
+                            first.kill()
+                            second.serve()
+            await page
+        await run.result()
+    finally:
+        first.kill()
+        second.kill()
+    names = [name for name, _ in events]
+    again = names.index("again")
+    assert SENTENCE.startswith(_words(events[:again]))
+    assert len(_words(events[:again])) > 10
+    assert events[again][1]["stand"] == 1  # what was asked
+    said = [data["said"] for name, data in events if name == "said" and data["said"]["who"] == "assistant"]
+    assert [one["text"] for one in said] == [SENTENCE, "The end."]
+    assert SENTENCE.startswith(_words(events[again:]))
+    assert max(text.count("It rained") for text in shown) == 1
+
+
+def _words(events: list[tuple[str, dict[str, Any]]]) -> str:
+    return "".join(data["text"] for name, data in events if name == "words")
+
+
+async def _read_page(opening: Any, shown: list[str]) -> None:
+    async with opening as stream:
+        event = ""
+        async for line in stream.aiter_lines():
+            if line.startswith("event: "):
+                event = line.removeprefix("event: ")
+            elif event == "saying" and line.startswith("data: {"):
+                shown += json.loads(line.removeprefix("data: ")).values()
