@@ -43,6 +43,7 @@ class CallSeen:
         error: Why it failed, if it did.
         paused: Whether it waits for people's yes to a tool; another call of its step goes on when they have decided.
         decided: What they had decided when it was made, in words.
+        is_question: Whether a person was asked, and no worker.
         moved_branches: Whether it has told where branches of the run's repository stand.
     """
 
@@ -57,6 +58,7 @@ class CallSeen:
     error: str | None = None
     paused: bool = False
     decided: list[str] = field(default_factory=list)
+    is_question: bool = False
     moved_branches: bool = False
 
     @property
@@ -316,7 +318,9 @@ class _Calls:
         still_open = {line.partition(": ")[0]: line.partition(": ")[2] for line in listed}
         for id, whom in still_open.items():
             person, _, method = whom.partition(", ")
-            self._asked.setdefault(id, CallSeen(method, f"{person} · {id}", now, id.rpartition("-")[0]))
+            self._asked.setdefault(
+                id, CallSeen(method, f"{person} · {id}", now, id.rpartition("-")[0], is_question=True)
+            )
         for id, call in self._asked.items():
             if call.ended is None and id not in still_open:
                 call.ended, call.value = now, self._answers.get(id)

@@ -128,6 +128,10 @@ class Form:
             raise NotFilledIn(wrong)
         return answer
 
+    def has_changes(self, filled: Mapping[str, Any]) -> bool:
+        """Whether an argument was changed."""
+        return any(_is_changed(one, filled) for one in self.changes)
+
 
 def _is_changed(one: Field, filled: Mapping[str, Any]) -> bool:
     given = _lines(str(filled.get(one.name, one.value)))

@@ -51,13 +51,32 @@ class Look(Generic[S]):
         """Have the next look be a new one."""
         self._began = -math.inf
 
+    def found(self, seen: S, began: float) -> None:
+        """Take in what somebody has seen who looked for themselves.
+
+        Args:
+            seen: It.
+            began: When they began to look, by the loop's clock.
+        """
+        if began > self._began:
+            self._began, self._looking = began, asyncio.get_running_loop().create_future()
+            self._looking.set_result(seen)
+
 
 @dataclass(eq=False)
 class _Reader:
-    """Somebody who watches: what it has not been sent yet."""
+    """Somebody who watches: what it has not been sent yet.
+
+    Attributes:
+        news: That.
+        there: Whether there is any.
+        is_new: Whether nothing was seen for it yet: what was seen before it came may be older than what it has.
+        is_over: Whether there will be no more.
+    """
 
     news: dict[str, str] = field(default_factory=dict)
     there: asyncio.Event = field(default_factory=asyncio.Event)
+    is_new: bool = True
     is_over: bool = False
 
     def tell(self, parts: Parts) -> None:
@@ -92,10 +111,11 @@ class Watched:
 
     async def parts(self) -> AsyncIterator[Parts]:
         """Yield what is new: all parts first, then those that have changed; nothing now and then, as a sign of life."""
-        reader = _Reader(dict(self._shown))
+        reader = _Reader()
         self._readers.add(reader)
         if self._looking is None or self._looking.done():  # it is when it has failed
             self._looking = asyncio.create_task(self._keep_looking())
+            self._looking.add_done_callback(self._wake)
         try:
             while True:
                 if not reader.news:
@@ -107,6 +127,8 @@ class Watched:
                             await reader.there.wait()
                     except TimeoutError:
                         pass
+                    if not reader.news and self._looking is not None and self._looking.done() and not reader.is_over:
+                        self._looking.result()  # it has failed
                 news, reader.news = reader.news, {}
                 yield news
         finally:
@@ -117,8 +139,12 @@ class Watched:
 
     async def _keep_looking(self) -> None:
         while self._readers:
+            new = self._new()
             parts, is_over = await self._look()
             self._tell(parts, is_over=is_over)
+            for reader in new:
+                reader.is_new = False
+                reader.tell(self._shown)
             if is_over:
                 return
             await self._until_the_next()
@@ -126,12 +152,19 @@ class Watched:
     async def _until_the_next(self) -> None:
         time = asyncio.get_running_loop().time
         due = time() + EVERY_S
-        while self._readers and (left := due - time()) > 0:
-            await asyncio.sleep(left if self._glance is None else min(left, GLANCE_EVERY_S))
+        while self._readers and not self._new() and (left := due - time()) > 0:
+            await asyncio.sleep(min(left, GLANCE_EVERY_S))
             if self._glance is not None:
                 if (parts := await self._glance()) is None:
                     return
                 self._tell(parts)
+
+    def _wake(self, _: asyncio.Task[None]) -> None:
+        for reader in self._readers:
+            reader.there.set()
+
+    def _new(self) -> list[_Reader]:
+        return [reader for reader in self._readers if reader.is_new]
 
     def _tell(self, parts: Parts, *, is_over: bool = False) -> None:
         news = {name: part for name, part in parts.items() if self._shown.get(name) != part}

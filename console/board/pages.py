@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse
 
 from console.board.access import Refused, Visitor
 from console.board.forms import Form, NotFilledIn
-from console.board.reading import RunShown, facts, without_command
+from console.board.reading import RunShown, facts, notes, waits
 from console.said import plain
 from console.view import duration
 from workflows.shown.progress import money
@@ -63,8 +63,8 @@ class Pages:
             lstrip_blocks=True,
         )
         self._templates.filters.update(since=_since, at=_at, money=money, plain=plain, diff=_diff)
-        self._templates.filters.update(without_command=without_command, limit=_limit)
-        self._templates.globals.update(facts=facts)
+        self._templates.filters.update(limit=_limit)
+        self._templates.globals.update(facts=facts, waits=waits, notes=notes)
 
     def text(self, template: str, **shown: Any) -> str:
         """Return a page, or a part of one."""
@@ -80,6 +80,7 @@ class Pages:
         return {
             "now": self.text("_now.html", **shown),
             "questions": self.text("_questions.html", **shown),
+            "steer": self.text("_steer.html", **shown),
             "trouble": self.text("_trouble.html", troubles=run.troubles),
         }
 

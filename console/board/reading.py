@@ -16,6 +16,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities.border.washing import washed_tree
 from activities.contract.conversations import TranscriptPage
 from activities.contract.names import NO_RUNS, conversation_id
+from activities.contract.text import clip
 from activities.errors import AgentError
 from activities.memory.transcript import Entry
 from console.board.forms import Form
@@ -109,7 +110,9 @@ class CallShown(BaseModel):
     seconds: float
     outcome: str
     decided: list[str] = []
-    """What people had decided on its tools when it was made."""
+    """What people had decided on its tools when it was made; of a question, the answer."""
+    question: bool = False
+    """Whether a person was asked, and no worker."""
     tokens: int
     cost_usd: float | None
 
@@ -271,7 +274,8 @@ def _as_shown(call: CallSeen, now: datetime) -> CallShown:
         began=call.scheduled,
         seconds=call.seconds or (now - call.scheduled).total_seconds(),
         outcome=plain(outcome),
-        decided=[plain(words) for words in call.decided],
+        decided=[plain(words) for words in (_answered(call) if call.is_question else call.decided)],
+        question=call.is_question,
         tokens=tokens_of(call.usage),
         cost_usd=call.usage.cost_usd if call.usage.model_calls else None,
     )
@@ -297,6 +301,31 @@ async def transcript_of(client: Client, workflow_id: str, instance: str) -> tupl
             break
     left_out = max(0, len(entries) - MESSAGES_SHOWN)
     return [said_of(entry) for entry in entries[left_out:]], left_out
+
+
+def _answered(call: CallSeen) -> list[str]:
+    if call.ended is None or call.error is not None:
+        return []
+    if call.instance == ANYONE:  # what was decided is told of the call that goes on
+        approved = call.value.get("approve") if isinstance(call.value, dict) else call.value
+        return ["approved" if approved else "refused"]
+    answer = call.value if isinstance(call.value, str) else json.dumps(call.value, ensure_ascii=False)
+    return [f"answered: {clip(answer, 300)}"]
+
+
+def waits(run: RunShown) -> Iterator[str]:
+    """Yield what a run waits for, but for what the page has a form for."""
+    told = {hold.why for hold in run.holds}
+    for wait in run.progress.waits_for if run.progress else ():
+        about = without_command(wait)
+        if about not in told and not any(f"(question {one.id})" in about for one in run.questions):
+            yield about
+
+
+def notes(run: RunShown) -> Iterator[str]:
+    """Yield what else is worth knowing, but for what is among the facts."""
+    told = {f"budget: {value}" for name, value in facts(run) if name == "budget"}
+    yield from (note for note in (run.progress.notes if run.progress else ()) if note not in told)
 
 
 def facts(run: RunShown) -> Iterator[tuple[str, str]]:

@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Callable
 from weakref import WeakValueDictionary
 
 from starlette.responses import StreamingResponse
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowQueryFailedError
 from temporalio.service import RPCError
 
+from activities.errors import AgentError
 from console.board.access import Visitor
 from console.board.live import PING_S, Look, Parts, Watched
 from console.board.pages import Pages
@@ -41,7 +42,11 @@ class Streams:
         """Return a run as it is now, with what its calls say."""
         hearing = self._hearing(id)
         await hearing.listen()
-        return await run_now(self._client, id, hearing.ends())
+        began = asyncio.get_running_loop().time()
+        run = await run_now(self._client, id, hearing.ends())
+        if (look := self._looks.get(id)) is not None:  # who has the page watches from there on
+            look.found(run, began)
+        return run
 
     def page(self, id: str, visitor: Visitor) -> StreamingResponse:
         """Send the parts of a run's page that change, to its end."""
@@ -92,7 +97,7 @@ class _Seen:
         """Return all parts, and whether they are the last ones."""
         try:
             run = await self._look.now()
-        except RPCError as error:  # it may pass
+        except (RPCError, WorkflowQueryFailedError, AgentError) as error:  # it may pass
             return _as_json(self._trouble(error)), False
         self._shown = {work.step for work in run.progress.working} if run.progress else set()
         return _as_json(self._parts(run)), run.ended is not None

@@ -43,6 +43,28 @@ async def test_a_reader_gets_all_first_and_then_what_has_changed(page: Page) -> 
     assert [part async for part in parts if part] == []
 
 
+async def test_who_comes_later_is_sent_nothing_that_was_seen_before(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "EVERY_S", 600)
+    watched = Watched(page.look)
+    first, second = watched.parts(), watched.parts()
+    assert await anext(first) == {"now": "0", "rest": "same"}
+    page.parts["now"] = "1"
+    assert await anext(second) == {"now": "1", "rest": "same"}
+    assert await anext(first) == {"now": "1"}
+    for reader in (first, second):
+        await reader.aclose()  # type: ignore[attr-defined]
+
+
+async def test_who_watches_is_told_when_nobody_can_look_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def look() -> tuple[Mapping[str, str], bool]:
+        raise KeyError("now")
+
+    with pytest.raises(KeyError, match="now"):
+        await anext(Watched(look).parts())
+
+
 async def test_fifty_readers_cost_one_look(page: Page) -> None:
     watched = Watched(page.look)
 
