@@ -37,6 +37,11 @@ def parser() -> argparse.ArgumentParser:
     watch.add_argument(
         "--every", type=float, default=1.0, metavar="SECONDS", help="how often to look (default %(default)g)"
     )
+    watch.add_argument(
+        "--follow",
+        metavar="INSTANCE",
+        help="show what one instance says and does instead, while it does it: coder-1; of one run",
+    )
     show = commands.add_parser(
         "show",
         help="show who was asked what in a run, in which order, how long it took, and what it cost",
@@ -157,8 +162,13 @@ def _run(options: argparse.Namespace) -> int:
 
             return run_demo(options.spec, narrator, kill=options.kill)
     if options.command == "watch":
-        from console.watch import watch
+        from console.watch import follow, watch
 
+        if options.follow:
+            if len(options.workflow_ids) > 1:
+                print("watch: --follow shows an instance of one run; name one.", file=sys.stderr)
+                return 2
+            return follow(options.workflow_ids[0], options.follow, every=options.every)
         return watch(options.workflow_ids, every=options.every)
     if options.command == "codec":
         from console.codec import serve_codec

@@ -290,6 +290,10 @@ class Reader:
         self._is_first = False
         return told
 
+    def leave_out(self, call: CallHeard) -> None:
+        """Leave out what a call has said so far."""
+        self._known[call.step] = call.so_far
+
     def _of(self, call: CallHeard) -> Iterator[News]:
         known = self._known.get(call.step)
         if known is None and self._is_first and call.state == "ended":  # before anybody read

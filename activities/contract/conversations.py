@@ -100,6 +100,8 @@ class TranscriptPage(BaseModel):
     """A part of a transcript, in order."""
 
     entries: list[dict[str, Any]]
+    first: int = 0
+    """The number of the first of them, or that of the one that comes next where there are none."""
     next: int | None
     """What to ask for `after` to read on; None at the end."""
     earlier_run: str | None

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from typing import Any
 
+import pytest
+from rich.console import Console
+
 from console.dev_server import DevServer
+from console.watch import following
 from tests.conftest import Runs
 from tests.console.board.conftest import serving
 from tests.provider import Provider, Streamed, Text
@@ -16,17 +21,20 @@ SENTENCE = "It rained all day, and nobody went out but the cat. "
 
 
 async def test_a_sentence_whose_worker_is_killed_in_the_middle_is_there_once(
-    server: DevServer, runs: Runs, provider: Provider
+    server: DevServer, runs: Runs, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TEMPORAL_ADDRESS", server.address)
     provider.enqueue(
         Streamed(Text(SENTENCE), seconds=0.05, pieces=6), Streamed(Text(SENTENCE), seconds=0.05), Text("The end.")
     )
     first, second = (ForkedWorker(server.address, "tests.workflows.council", heartbeat_timeout=2.0) for _ in range(2))
     events: list[tuple[str, dict[str, Any]]] = []
     shown: list[str] = []
+    screen = io.StringIO()
     first.serve()
     try:
         run = await runs.start("produce_twice", "Roses")
+        at_a_terminal = asyncio.create_task(following(run.id, "press-1", every=0.5, console=Console(file=screen)))
         async with serving(runs.client, "") as board:
             page = asyncio.create_task(_read_page(board.stream("GET", f"/runs/{run.id}/live"), shown))
             async with board.stream("GET", f"/runs/{run.id}/words?instance=press-1") as stream:
@@ -41,6 +49,7 @@ async def test_a_sentence_whose_worker_is_killed_in_the_middle_is_there_once(
                             second.serve()
             await page
         await run.result()
+        assert await at_a_terminal == 0
     finally:
         first.kill()
         second.kill()
@@ -53,6 +62,8 @@ async def test_a_sentence_whose_worker_is_killed_in_the_middle_is_there_once(
     assert [one["text"] for one in said] == [SENTENCE, "The end."]
     assert SENTENCE.startswith(_words(events[again:]))
     assert max(text.count("It rained") for text in shown) == 1
+    assert screen.getvalue().count("It rained") == 1
+    assert f"\n{SENTENCE}\n" in screen.getvalue()
 
 
 def _words(events: list[tuple[str, dict[str, Any]]]) -> str:

@@ -148,11 +148,15 @@ class Conversation:
         for number, entry in enumerate(self._shown[first:], first + self._first_here):
             size += len(json.dumps(entry))
             if page and size > PAGE_BYTES:
-                return TranscriptPage(entries=page, next=number, earlier_run=self._earlier_run)
+                return TranscriptPage(
+                    entries=page, first=first + self._first_here, next=number, earlier_run=self._earlier_run
+                )
             page.append(entry)
         unheard = [] if self._goes_on_elsewhere else self._unheard()
         waiting = [{"role": "user", "content": text, "told": True, "heard": False} for text in unheard]
-        return TranscriptPage(entries=[*page, *waiting], next=None, earlier_run=self._earlier_run)
+        return TranscriptPage(
+            entries=[*page, *waiting], first=first + self._first_here, next=None, earlier_run=self._earlier_run
+        )
 
     @workflow.query(description="What the next call of the agent needs to know.")
     def recall(self, asked: Recall) -> Recollection:
