@@ -23,7 +23,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help test demo large builders chaos overload properties examples bench soak audit lint format types lock clean .venv
+.PHONY: help test demo large builders chaos overload properties examples bench soak webhooks audit lint format types lock clean .venv
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z.]+:.*## / { printf "make %-11s%s\n", $$1, $$2 }' Makefile
@@ -70,6 +70,9 @@ examples: $(VENV) ## Run every example by the two commands of its docstring
 properties: $(VENV) ## Run random programs, disturbed and edited meanwhile: EXAMPLES=500 SEED=1
 	@EXAMPLES=$(or $(EXAMPLES),500) $(RUN) pytest -n 0 tests/system/test_properties.py tests/system/test_properties_of_edits.py \
 	    $(if $(SEED),--hypothesis-seed=$(SEED))
+
+webhooks: $(VENV) ## Tell webhooks through a receiver that fails, is slow, and is away for a minute: AWAY=60, five minutes
+	@$(RUN) tests.system.webhooks --away $(or $(AWAY),60)
 
 bench: $(VENV) ## Measure what the harness costs and how far it goes: ONLY=overhead,pools SCALE=0.1 CHECK=1
 	@$(RUN) bench $(if $(ONLY),--only $(ONLY)) $(if $(SCALE),--scale $(SCALE)) $(if $(WORKERS),--workers $(WORKERS)) \

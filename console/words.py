@@ -22,11 +22,13 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowQueryFailedError
 from temporalio.common import WorkflowIDReusePolicy
+from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.contract.identity import step_of
 from activities.contract.names import HEARING, hearing_of
 from activities.contract.words import Asked, Kind, Saying, SoFar, State, Words
+from activities.errors import AgentError
 from activities.memory.transcript import Entry
 from console.said import Said, plain, said_of
 from console.trouble import pending_activities
@@ -203,7 +205,8 @@ class Overhearing:
                     id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
                 )
                 told = await handle.query("saying", asked, result_type=list[Saying], rpc_timeout=_GIVEN_UP_AFTER)
-        except (RPCError, WorkflowQueryFailedError):  # it is no more, or of another version
+        except (RPCError, WorkflowQueryFailedError, ApplicationError, AgentError, ValueError, RuntimeError):
+            # It is no more, or of another version, or what it says can't be read here.
             self._left_alone[process] = time.monotonic() + _LEFT_ALONE_S
             return
         for one in told:
