@@ -8,15 +8,18 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from activities.border.washing import washed
+from activities.border.washing import washed, washed_within
 from activities.memory.transcript import Entry, shortened
 
 SHOWN_OF_A_MESSAGE = 20_000
 """Characters of what was said once that are shown: a browser takes long for a line of ten million."""
 
 _CONTROL = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.)|[\x00-\x08\x0b-\x1f\x7f-\x9f]", re.DOTALL
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|.)"
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]",
+    re.DOTALL,
 )
+"""What steers terminals, and what has text shown in another order than it is in: who approves sees what there is."""
 
 
 class Said(BaseModel):
@@ -55,4 +58,8 @@ def said_of(entry: Entry) -> Said:
 
 def plain(text: str, most: int = SHOWN_OF_A_MESSAGE) -> str:
     """Return a text without what steers terminals, and not longer than a browser takes."""
-    return shortened(_CONTROL.sub("", washed(text)), most)
+    return washed_within(text, most, cut=shortened, wash=_without_controls)
+
+
+def _without_controls(text: str) -> str:
+    return _CONTROL.sub("", washed(text))

@@ -53,12 +53,17 @@ async def pictures(folder: Path) -> None:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         await _take(browser, address, "runs/textkit", ".scatter", folder / "board-build")
         await _take(browser, address, "runs/release", ".question", folder / "board-question")
+        release = client.get_workflow_handle("release")
+        [question] = await release.query("questions")
+        await release.execute_update("answer", {"question": question["id"], "answer": "good"})
+        await _take(browser, address, "runs/release", ".changes summary", folder / "board-approval", unfold=True)
         await client.get_workflow_handle("textkit").result()
+        await _take(browser, address, "runs/textkit/files", ".commit summary", folder / "board-files", unfold=True)
         await _take(browser, address, "runs/textkit/transcripts/coder-1", ".said", folder / "board-transcript")
         await _take(browser, address, "runs", "tbody tr", folder / "board-runs")
 
 
-async def _take(browser: Browser, address: str, path: str, shown: str, file: Path) -> None:
+async def _take(browser: Browser, address: str, path: str, shown: str, file: Path, *, unfold: bool = False) -> None:
     for width, scheme in ((1600, "light"), (400, "dark")):
         context = await browser.new_context(
             viewport={"width": width, "height": 900},
@@ -67,6 +72,8 @@ async def _take(browser: Browser, address: str, path: str, shown: str, file: Pat
         page = await context.new_page()
         await page.goto(f"{address}{path}")
         await page.wait_for_selector(shown)
+        if unfold:
+            await page.click(shown)
         await page.screenshot(path=file.with_name(f"{file.name}-{width}-{scheme}.png"))
         await context.close()
 

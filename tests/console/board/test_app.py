@@ -13,6 +13,8 @@ import pytest
 from aiopenapi3 import OpenAPI
 from temporalio.client import WorkflowHandle
 
+from console.board.pages import Pages
+from console.said import said_of
 from tests.conftest import Ledger, Runs
 from tests.console.board.conftest import Served
 from tests.provider import Provider, Slow, Streamed, Text, ToolCall, Tools
@@ -201,6 +203,20 @@ async def test_what_agents_say_is_text_whatever_it_looks_like(
         assert len(page) < 300_000
     assert "&lt;script&gt;alert(1)" in pages[2]
     assert "red {{ 7*7 }}" in pages[2]
+
+
+@pytest.mark.parametrize(
+    "line", ["x", "<script>alert(1)</script>", "\x1b[31mred", "\x1b]8;;http://x", "\x1b]y", "\u202egnirts", "{{ 7*7 }}"]
+)
+def test_a_line_of_ten_megabytes_is_shown_in_short(line: str) -> None:
+    entry = {"role": "assistant", "content": line * (10_000_000 // len(line))}
+    page = Pages().text(
+        "transcript.html", id="run", instance="press-1", said=[said_of(entry)], left_out=0, visitor=None
+    )
+    assert "characters left out" in page or "\x1b" in line
+    assert len(page) < 200_000
+    assert not {"\x1b", "\u202e"} & set(page)
+    assert "<script>alert" not in page
 
 
 @pytest.mark.parametrize(
