@@ -52,7 +52,7 @@ test: lint types ## Check format, lint and types, and run the tests
 demo: $(VENV) ## Run the example on a dev server; MODEL=openai/gpt-4o-mini and SPEC="…" are optional
 	@$(RUN) console demo $${SPEC:+"$$SPEC"}
 
-builders: $(VENV) ## Kill coders that build in one repository: KILLS=20, five minutes
+builders: $(VENV) ## Kill workers while teams build in one repository: KILLS=20, ten minutes
 	@$(RUN) tests.system.builders --kills $(or $(KILLS),20)
 
 chaos: $(VENV) ## Kill workers, then the server, at bad moments of runs: KILLS=50 SEEDS=5, ten minutes

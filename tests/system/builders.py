@@ -46,7 +46,7 @@ AT_ONCE = 2
 REVIEW = 4
 """The step of the first review: after the plan, its merge, and what the coders deliver."""
 
-MOST_STILL_S = 10.0
+MOST_STILL_S = 7.0
 """Seconds without a question to the model after which a worker is killed all the same."""
 
 
@@ -289,14 +289,14 @@ async def main(options: argparse.Namespace) -> int:
         os.environ |= {"WORKSPACES": str(folder / "workspaces"), "TEMPORAL_ADDRESS": server.address}
         if not is_sandboxed():
             os.environ[ALLOWED] = "1"
-        kinds = (("apart", options.modules, options.coders, False), ("one file", 2, 2, True))
+        kinds = (("apart", options.modules, options.coders, False), ("one file", 4, 2, True))
         for number, (kind, modules, coders, one_file) in enumerate(kinds):
             reports = await build_under_fire(
                 server.address,
                 folder,
                 modules,
                 coders,
-                (options.kills, options.kills),
+                (options.kills, options.kills // 4),
                 options.pace,
                 options.seed + number,
                 one_file=one_file,
