@@ -131,7 +131,7 @@ class Board:
     async def _runs(self, request: Request, visitor: Visitor) -> Response:
         status = request.query_params.get("status", "")
         if not status.isalpha() and status:
-            raise Refused(400, "status is one of running, waits, paused, done, failed, cancelled.")
+            raise Refused(400, "status is one of asks, running, waits, paused, done, failed, cancelled.")
         runs = await list_runs(self._client, status)
         if _wants_page(request):
             every = "every" in request.query_params

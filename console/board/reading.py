@@ -30,6 +30,9 @@ from workflows.shown.progress import Progress, money, tokens_of
 from workflows.steering.budget import Limit, how_much
 
 RUNS_SHOWN = 50
+RUNS_LOOKED_AT = 2_000
+"""Runs among which those are looked for that wait for somebody."""
+
 MESSAGES_SHOWN = 300
 """Entries of a transcript on one page, the last ones."""
 
@@ -122,25 +125,39 @@ async def list_runs(client: Client, status: str = "") -> list[RunListed]:
 
     Args:
         client: Temporal's client.
-        status: Only those of this `RunStatus`; all if it is empty.
+        status: Only those of this `RunStatus`; `asks` for those that wait for a person; all if it is empty.
     """
-    query = "Choreography IS NOT NULL" + (f" AND RunStatus = '{status}'" if status else "")
     try:
-        return await _listed(client, query)
+        return await _listed(client, _query(status), status)
     except RPCError as error:
         if error.status != RPCStatusCode.INVALID_ARGUMENT:
             raise
-    found = await _listed(client, "ExecutionStatus != 'ContinuedAsNew'")  # it does not know runs' attributes
-    return [run for run in found if not status or run.status == status]
+    return await _listed(client, "ExecutionStatus != 'ContinuedAsNew'", status)  # it does not know runs' attributes
 
 
-async def _listed(client: Client, query: str) -> list[RunListed]:
-    found = []
+def _query(status: str) -> str:
+    parts = ["Choreography IS NOT NULL"]
+    if status in ("asks", *_OPEN):  # one that was terminated could not say so
+        parts.append("ExecutionStatus = 'Running'")
+    if status and status != "asks":
+        parts.append(f"RunStatus = '{status}'")
+    return " AND ".join(parts)
+
+
+_OPEN = ("running", "waits", "paused")
+
+
+async def _listed(client: Client, query: str, status: str) -> list[RunListed]:
+    found: list[RunListed] = []
+    looked_at = 0
     async for execution in client.list_workflows(query, page_size=RUNS_SHOWN):
+        looked_at += 1
         is_run = execution.parent_id is None and execution.workflow_type not in NO_RUNS
         if is_run and execution.status != WorkflowExecutionStatus.CONTINUED_AS_NEW:
-            found.append(await _as_listed(execution))
-        if len(found) == RUNS_SHOWN:
+            run = await _as_listed(execution)
+            if status in ("", run.status) or (status == "asks" and (run.asks or run.status in ("waits", "paused"))):
+                found.append(run)
+        if len(found) == RUNS_SHOWN or looked_at == RUNS_LOOKED_AT:
             break
     return found
 

@@ -158,6 +158,11 @@ async def test_the_list_says_who_is_asked_what(runs: Runs, board: httpx.AsyncCli
         while not [one for one in (await board.get("/runs")).json() if one["id"] == run.id and one["asks"]]:
             await asyncio.sleep(0.05)
         assert "owner-1, Owner.decide" in (await board.get("/runs", headers=PAGE)).text
+        while run.id not in [one["id"] for one in (await board.get("/runs?status=asks")).json()]:
+            await asyncio.sleep(0.05)
+        await run.terminate()
+        while run.id in [one["id"] for one in (await board.get("/runs?status=waits")).json()]:
+            await asyncio.sleep(0.05)
 
 
 async def ended(board: httpx.AsyncClient, run: WorkflowHandle[Any, Any], headline: str) -> None:
