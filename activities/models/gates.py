@@ -11,7 +11,8 @@ import logging
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -107,6 +108,16 @@ class Gate:
         self._told: dict[str, tuple[str, Tell, Context]] = {}
         self._told_at: dict[str, float] = {}
         self._messages: set[asyncio.Task[None]] = set()
+        self._waiting = 0
+
+    @contextmanager
+    def waited_for(self) -> Iterator[None]:
+        """Know, for as long as a block lasts, that a call waits until a request may be sent."""
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
 
     def admits(self) -> bool:
         """Whether a request may be sent now."""
@@ -215,7 +226,7 @@ class Gate:
             SettingInvalid: The setting of limits can't be read.
         """
         if key not in self._throttles:
-            self._throttles[key] = Throttle(self.model, self._nobody_waits_in_line)
+            self._throttles[key] = Throttle(self.model, self._nobody_waits_in_line, lambda: self._waiting > 0)
         return self._throttles[key]
 
     def _nobody_waits_in_line(self) -> None:

@@ -11,7 +11,7 @@ import asyncio
 import random
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -209,7 +209,10 @@ async def _turn(gates: Sequence[Gate], patience: Patience, began: float) -> None
     """
     if any(gate.admits() for gate in gates):
         return
-    with patience.waiting(gates[0].model, limited=any(gate.limited for gate in gates)):
+    with ExitStack() as block:
+        block.enter_context(patience.waiting(gates[0].model, limited=any(gate.limited for gate in gates)))
+        for gate in gates:
+            block.enter_context(gate.waited_for())
         ends = time.monotonic() + patience.left
         while not any(gate.admits() for gate in gates):
             now = time.monotonic()

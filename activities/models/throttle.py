@@ -36,6 +36,9 @@ REFUSED_APART_S = 10.0
 _MANY_REFUSED = 10
 """Seconds for which they matter, though none are told, after one was refused so long after the first."""
 
+OUTAGE_S = 300.0
+"""Seconds for which it matters who asks after the provider was away."""
+
 SOONEST_S = 1.0
 """Seconds between two reports at least."""
 
@@ -86,12 +89,18 @@ class Throttle:
         name: The model and a digest of the key; empty until somebody says it.
     """
 
-    def __init__(self, model: str, when_nobody_waits: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        model: str,
+        when_nobody_waits: Callable[[], None] = lambda: None,
+        is_waited_for: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Begin without anything known but what is set.
 
         Args:
             model: Whose limits they are.
             when_nobody_waits: Called when nobody waits any more.
+            is_waited_for: Says whether calls wait for the model while it is away.
 
         Raises:
             SettingInvalid: The setting of limits can't be read.
@@ -103,6 +112,7 @@ class Throttle:
         self._refusals: deque[float] = deque(maxlen=100)
         self._answers: deque[float] = deque(maxlen=2_000)
         self._when_nobody_waits = when_nobody_waits
+        self._is_waited_for = is_waited_for
         self._turns: Turns[Permit] = Turns()
         self._requests, self._tokens = Bucket(1.0), Bucket(1.0)
         self._lease: Lease | None = None
@@ -111,6 +121,8 @@ class Throttle:
         self._refused = 0
         self._outage: Literal["", "away", "there"] = ""
         self._is_away = False
+        self._is_to_hear = False
+        """Whether it has to hear first which process tries when the provider is back."""
         self._completion, self._of_estimate = 200.0, 1.0
         self._keeping: asyncio.Task[None] | None = None
         self._wanted = asyncio.Event()
@@ -143,8 +155,9 @@ class Throttle:
         self._answers.append(time.monotonic())
         self._outage = "there"
         if self._is_away:
-            self._is_away = False
+            self._is_away = self._is_to_hear = False
             self._wanted.set()
+            self._give()
 
     def refused(self) -> None:
         """Learn that a request was refused since too much was asked."""
@@ -160,9 +173,11 @@ class Throttle:
         return len(lately) >= _MANY_REFUSED * (1 + answered / 50) and lately[-1] - lately[0] >= REFUSED_APART_S
 
     def fails(self) -> None:
-        """Learn that the provider is away."""
+        """Learn that the provider is away: nothing is sent before it is known which process tries when it is back."""
         self._outage, self._is_away = "away", True
+        self._matters_for(OUTAGE_S)
         self._wanted.set()
+        self._is_to_hear = self._keeping is not None and not self._keeping.done()
 
     def ask(self, run: str, prompt_tokens: float, leases: Leases) -> Permit:
         """Ask for leave to send a request; it is given by the future that is in what is returned.
@@ -235,7 +250,7 @@ class Throttle:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._lease is None:
+        if self._lease is None or self._lease.away or self._is_to_hear:
             return
         self._fill()
         while (turn := self._turns.next()) is not None:
@@ -265,7 +280,7 @@ class Throttle:
         reported, idle, pause = None, 0, 0.0
         self._requests.begin()
         self._tokens.begin()
-        while idle < _IDLE_REPORTS or len(self._turns):
+        while idle < _IDLE_REPORTS or len(self._turns) or (self._is_away and self._is_waited_for()):
             report = self._report(reported)
             idle = 0 if report.runs else idle + 1
             reported = time.monotonic()
@@ -273,14 +288,18 @@ class Throttle:
                 lease = await leases.lease(self.name, report)
                 self._lease, self._ends, pause = lease, reported + lease.seconds, lease.again_s
                 self._turns.weigh(lease.weights)
+                if lease.away:
+                    self._matters_for(OUTAGE_S)
             except Exception as error:  # whatever it is, calls wait for what comes of it
                 if not isinstance(error, NoLease):
                     logger.exception("no lease of %s", self.name)
                 logger.debug("%s", error)
                 self._outage = self._outage or report.outage
                 pause = 2 * SOONEST_S
-                self._lease = self._lease or Lease(rates=self._first_without(), seconds=0, again_s=pause)
+                if self._lease is None or (self._lease.away and reported >= self._ends):
+                    self._lease = Lease(rates=self._first_without(), seconds=0, again_s=pause)
             self._wanted.clear()
+            self._is_to_hear = False
             self._give()
             await self._until_next_report(pause * random.uniform(0.9, 1.1))
         self._lease = None
@@ -306,7 +325,7 @@ class Throttle:
             demand.waiting, demand.waiting_tokens = len(permits), sum(permit.tokens for permit in permits)
         refused, self._refused, self._sent = self._refused, 0, {}
         outage, self._outage = self._outage, ""
-        a_minute = 0 if self.limits else sum(at > now - 60 for at in self._answers)
+        a_minute = sum(at > now - 60 for at in self._answers) if self._refusals and not self.limits else 0
         return Report(
             process=PROCESS,
             seconds=0 if reported is None else now - reported,

@@ -131,11 +131,13 @@ class Pot(BaseModel):
         total = self.given(unit, now)
         if total is None:
             return None, {}
-        wants = self._wants(unit)
-        share = divide(total, wants)[process]
-        free = total - sum(getattr(held.rates, unit) or 0.0 for held in others.values())
-        nobody_wants = max(total - sum(wanted_by_runs(wants).values()), 0.0)
-        return max(min(sum(share.values()) + nobody_wants / 2, free), 0.0), share
+        divided = divide(total, self._wants(unit))
+        shares = {name: sum(share.values()) for name, share in divided.items()}
+        held = {name: getattr(other.rates, unit) or 0.0 for name, other in others.items()}
+        # What nobody wants now may be wanted before the next report; never what others are still to get.
+        idle = total - shares[process] - sum(max(held[name], shares[name]) for name in others)
+        free = total - sum(held.values())
+        return max(min(shares[process] + max(idle, 0.0) / 2, free), 0.0), divided[process]
 
     def _wants(self, unit: Unit) -> Wants:
         return {process: getattr(held, unit) for process, held in self.held.items()}

@@ -254,6 +254,80 @@ async def test_whoever_leaves_the_line_holds_up_nobody(monkeypatch: pytest.Monke
     one._keeping.cancel()
 
 
+class Shared:
+    """Gives leases of what several processes have together."""
+
+    def __init__(self, process: str, together: pot.Pot) -> None:
+        self.process = process
+        self.reports = 0
+        self._together = together
+
+    async def lease(self, name: str, report: Report) -> Lease:
+        self.reports += 1
+        lease = self._together.lease(report.model_copy(update={"process": self.process}), time.monotonic())
+        return lease.model_copy(update={"again_s": 0.1})
+
+
+async def test_in_an_outage_one_process_tries_for_all_though_no_limits_are_known() -> None:
+    together = pot.Pot()
+    one, other = Throttle("openai/any"), Throttle("openai/any")
+    leases, leases_of_other = Shared("one", together), Shared("other", together)
+    one.fails()
+    other.fails()
+    assert one.matters
+    assert other.matters
+    await asyncio.wait_for(one.ask("run", 10, leases).given, 10)
+    waiting = other.ask("run", 10, leases_of_other)
+    while leases_of_other.reports < 3:
+        await asyncio.sleep(0.01)
+    assert not waiting.given.done()
+    one.answered()
+    await asyncio.wait_for(waiting.given, 10)
+    assert together.limits == Rates()  # what was answered meanwhile is no limit
+
+
+async def test_a_process_that_tries_goes_on_to_do_so_while_its_calls_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throttle, "_IDLE_REPORTS", 1)
+    is_waited_for = True
+    one, leases = Throttle("openai/any", is_waited_for=lambda: is_waited_for), Shared("one", pot.Pot())
+    one.fails()
+    one.leave(one.ask("run", 10, leases))
+    while leases.reports < 5:
+        await asyncio.sleep(0.01)
+    is_waited_for = False
+    assert one._keeping is not None
+    await asyncio.wait_for(one._keeping, 10)
+
+
+async def test_a_process_tries_by_itself_when_nobody_says_any_more_that_another_does() -> None:
+    together = pot.Pot()
+    await Shared("other", together).lease("", Report(process="other", seconds=0, outage="away"))
+    lease = await Shared("one", together).lease("", Report(process="one", seconds=0))
+    assert lease.away
+    one = Throttle("openai/any")
+    one.fails()
+    await asyncio.wait_for(one.ask("run", 10, Once(lease.model_copy(update={"seconds": 0.5}))).given, 20)
+    assert one._keeping is not None
+    one._keeping.cancel()
+
+
+async def test_nothing_is_sent_after_a_failure_before_it_is_known_who_tries() -> None:
+    one, leases = Throttle("openai/any"), Shared("one", pot.Pot())
+    one.fails()
+    await asyncio.wait_for(one.ask("run", 10, leases).given, 10)
+    told = leases.reports
+    one.fails()
+    await asyncio.wait_for(one.ask("run", 10, leases).given, 10)
+    assert leases.reports > told
+    one.fails()
+    at_once = one.ask("run", 10, leases)
+    one.answered()
+    assert at_once.given.done()
+    one.leave(at_once)
+    assert one._keeping is not None
+    one._keeping.cancel()
+
+
 def test_limits_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODEL_LIMITS", "off")
     one = Throttle("openai/any")

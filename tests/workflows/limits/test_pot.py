@@ -59,6 +59,18 @@ def test_where_there_is_plenty_processes_get_more_than_they_want() -> None:
     assert requests(held.lease(wanting("p2", b=1), 1.0)) > ALL / 4
 
 
+def test_what_idle_processes_have_goes_to_who_wants_it_with_their_next_reports() -> None:
+    held = Pot()
+    idle = [wanting(f"idle{number}") for number in range(20)]
+    settled(held, *idle, now=0.0)
+    first = held.lease(wanting("p", a=10), 16.0)
+    assert requests(first) < first.weights["a"]
+    for report in idle:
+        held.lease(report, 17.0)
+    then = held.lease(wanting("p", a=10), 18.0)
+    assert requests(then) >= then.weights["a"]
+
+
 def test_a_lease_that_has_ended_is_given_to_others() -> None:
     held = Pot()
     held.lease(wanting("killed", a=1000), 0.0)
