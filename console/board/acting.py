@@ -102,10 +102,13 @@ async def answer(client: Client, visitor: Visitor, workflow_id: str, given: Answ
 
 
 async def steer(client: Client, workflow_id: str, how: str) -> Done:
-    """Pause or resume a run, or cancel it."""
+    """Pause or resume a run, cancel it, or end it at once where nobody is there who could cancel it."""
     if how == "cancel":
         await client.get_workflow_handle(workflow_id).cancel(rpc_timeout=_TIMEOUT)
         return Done(id=workflow_id, told=f"{workflow_id} is being cancelled")
+    if how == "terminate":
+        await client.get_workflow_handle(workflow_id).terminate(reason="on the board", rpc_timeout=_TIMEOUT)
+        return Done(id=workflow_id, told=f"{workflow_id} has ended")
     return Done(id=workflow_id, told=await _update(client, workflow_id, how, []))
 
 

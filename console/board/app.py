@@ -73,6 +73,7 @@ class Board:
             "pause": (self._steer, "steer"),
             "resume": (self._steer, "steer"),
             "cancel": (self._steer, "steer"),
+            "terminate": (self._steer, "steer"),
             "budget": (self._budget, "steer"),
             "tells": (self._tell, "answer"),
             "forks": (self._fork, "steer"),

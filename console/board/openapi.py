@@ -19,6 +19,7 @@ _ACTS: Mapping[str, tuple[str, type[BaseModel] | None]] = {
     "pause": ("Make no new calls; those that run may end.", None),
     "resume": ("Go on after a pause.", None),
     "cancel": ("Cancel the run.", None),
+    "terminate": ("End the run at once, and let nothing of it end well: for one that nobody serves.", None),
     "budget": ("Set limits anew; those that are not given stay.", Budget),
     "tells": ("Tell an agent something before its next turn.", Tell),
     "forks": ("Begin a run that takes over what this one did before a step.", NewFork),

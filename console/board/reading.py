@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
@@ -15,7 +15,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from activities.border.washing import washed_tree
 from activities.contract.conversations import TranscriptPage
-from activities.contract.names import NO_RUNS, conversation_id
+from activities.contract.names import CHOREOGRAPHY_QUEUE, NO_RUNS, conversation_id, team_of
 from activities.contract.text import clip
 from activities.errors import AgentError
 from activities.memory.transcript import Entry
@@ -128,32 +128,47 @@ async def list_runs(client: Client, status: str = "") -> list[RunListed]:
         status: Only those of this `RunStatus`; `asks` for those that wait for a person; all if it is empty.
     """
     try:
-        return await _listed(client, _query(status), status)
+        return await _listed(client, _query(status), status, _is_known)
     except RPCError as error:
         if error.status != RPCStatusCode.INVALID_ARGUMENT:
             raise
-    return await _listed(client, "ExecutionStatus != 'ContinuedAsNew'", status)  # it does not know runs' attributes
+    # It does not know runs' attributes.
+    return await _listed(client, "ExecutionStatus != 'ContinuedAsNew'", status, lambda _: True)
 
 
 def _query(status: str) -> str:
-    parts = ["Choreography IS NOT NULL"]
+    parts = [f"(Choreography IS NOT NULL OR (ExecutionStatus = 'Running' AND WorkflowType NOT IN ({_NO_RUNS})))"]
     if status in ("asks", *_OPEN):  # one that was terminated could not say so
         parts.append("ExecutionStatus = 'Running'")
     if status and status != "asks":
-        parts.append(f"RunStatus = '{status}'")
+        parts.append(f"(RunStatus = '{status}'{' OR RunStatus IS NULL' if status == 'running' else ''})")
     return " AND ".join(parts)
 
 
 _OPEN = ("running", "waits", "paused")
+_NO_RUNS = ", ".join(f"'{kind}'" for kind in sorted(NO_RUNS))
 
 
-async def _listed(client: Client, query: str, status: str) -> list[RunListed]:
+def _is_run(execution: WorkflowExecution) -> bool:
+    """Whether it is a choreography's run, or is to become one as soon as somebody serves it."""
+    is_no_part = execution.parent_id is None and execution.workflow_type not in NO_RUNS
+    return is_no_part and execution.status != WorkflowExecutionStatus.CONTINUED_AS_NEW
+
+
+def _is_known(execution: WorkflowExecution) -> bool:
+    """Whether it has said of itself that it is, or is in a queue of such."""
+    told = {pair.key.name for pair in execution.typed_search_attributes.search_attributes}
+    return "Choreography" in told or execution.task_queue == CHOREOGRAPHY_QUEUE or bool(team_of(execution.task_queue))
+
+
+async def _listed(
+    client: Client, query: str, status: str, is_known: Callable[[WorkflowExecution], bool]
+) -> list[RunListed]:
     found: list[RunListed] = []
     looked_at = 0
     async for execution in client.list_workflows(query, page_size=RUNS_SHOWN):
         looked_at += 1
-        is_run = execution.parent_id is None and execution.workflow_type not in NO_RUNS
-        if is_run and execution.status != WorkflowExecutionStatus.CONTINUED_AS_NEW:
+        if _is_run(execution) and is_known(execution):
             run = await _as_listed(execution)
             if status in ("", run.status) or (status == "asks" and (run.asks or run.status in ("waits", "paused"))):
                 found.append(run)

@@ -165,6 +165,20 @@ async def test_the_list_says_who_is_asked_what(runs: Runs, board: httpx.AsyncCli
             await asyncio.sleep(0.05)
 
 
+async def test_a_run_that_nobody_serves_is_listed_and_its_page_says_so(runs: Runs, board: httpx.AsyncClient) -> None:
+    new = {"choreography": "decide_once", "inputs": [PLAN], "id": "unserved", "queue": "nobody.choreography"}
+    assert (await board.post("/runs", json=new)).status_code == 200
+    while "unserved" not in [one["id"] for one in (await board.get("/runs?status=running")).json()]:
+        await asyncio.sleep(0.05)
+    page = await board.get("/runs/unserved", headers=PAGE)
+    assert (page.status_code, 'class="trouble"' in page.text) == (200, True)
+    for path in ("calls", "files", "transcripts/owner-1"):
+        assert (await board.get(f"/runs/unserved/{path}", headers=PAGE)).status_code in (200, 404)
+    assert "unserved/terminate" in page.text
+    assert (await board.post("/runs/unserved/terminate")).json() == {"id": "unserved", "told": "unserved has ended"}
+    await ended(board, runs.client.get_workflow_handle("unserved"), "terminated")
+
+
 async def ended(board: httpx.AsyncClient, run: WorkflowHandle[Any, Any], headline: str) -> None:
     while not (seen := (await board.get(f"/runs/{run.id}")).json())["ended"]:
         await asyncio.sleep(0.05)
