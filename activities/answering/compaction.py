@@ -16,6 +16,7 @@ from activities.contract.usage import Usage
 from activities.memory.transcript import Entry, Message, Transcript, shorten, shortened, summary
 from activities.models import model, patience
 from activities.models.hearing import SILENCE_S
+from activities.models.reading import BYTES_OF_A_TOKEN
 from activities.values.schema import Schema
 
 SOFT = 0.6
@@ -87,7 +88,7 @@ async def compact(
     if tail > (transcript.last_note("shortened") or {"before": 0})["before"]:
         notes.append(shorten(tail))
     after = await size(transcript.plus(notes))
-    won = (_length(transcript.messages()) - _length(transcript.plus(notes).messages())) / model.BYTES_OF_A_TOKEN
+    won = (_length(transcript.messages()) - _length(transcript.plus(notes).messages())) / BYTES_OF_A_TOKEN
     is_worth_it = won >= GAIN * window.tokens
     if not force and after <= HARD * window.tokens and (is_worth_it or before <= HARD * window.tokens):
         return (notes if is_worth_it else []), Usage()

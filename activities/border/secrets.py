@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, quote_plus, unquote
 
+from activities.border.environment import as_it_is
 from activities.errors import SettingInvalid
 
 SHORTEST = 8
@@ -204,7 +205,7 @@ class _Known:
     """The secrets whose values this process knows."""
 
     def __init__(self) -> None:
-        self._environment: Mapping[object, object] = {}
+        self._environment: object = None
         self._learnt: dict[str, str] = {}
         self._forms: tuple[tuple[str, str], ...] = ()
         self._lock = threading.Lock()
@@ -214,15 +215,14 @@ class _Known:
         if self._learnt.get(name) != value:
             with self._lock:
                 self._learnt[name] = value
-                self._environment = {}
+                self._environment = None
 
     def forms(self) -> tuple[tuple[str, str], ...]:
         """Return each form of each value, and what takes its place; anew where the environment has changed."""
-        # The mapping inside holds the very objects that a copy of it holds: comparing them costs a microsecond.
-        now = os.environ._data  # type: ignore[attr-defined]
-        if now != self._environment:
+        now = as_it_is()
+        if now is not self._environment:
             with self._lock:
-                self._environment = dict(now)
+                self._environment = now
                 self._forms = tuple(_forms_of({**_secrets_in(os.environ), **self._learnt}))
         return self._forms
 

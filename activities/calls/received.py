@@ -13,7 +13,7 @@ from activities.border.washing import fit_to_leave, said
 from activities.contract.words import Kind, Saying, SoFar, State, Words
 from activities.memory.transcript import Entry, for_people
 from activities.models.hearing import Delta
-from activities.models.model import BYTES_OF_A_TOKEN
+from activities.models.reading import BYTES_OF_A_TOKEN
 
 SHOWN = 200
 """Characters of its end that a heartbeat tells."""

@@ -89,6 +89,7 @@ class Gate:
         model: The model.
         about: The model, with its address where that is set.
         limited: Whether it was closed, the last time, since too much was asked of the model.
+        answers: How many requests were answered.
     """
 
     def __init__(self, model: str, address: str | None) -> None:
@@ -103,7 +104,7 @@ class Gate:
         self._room: int | None = None
         self._opened = 0.0
         self._inside = 0
-        self._answers = 0
+        self.answers = 0
         self._throttles: dict[str | None, Throttle] = {}
         self._told: dict[str, tuple[str, Tell, Context]] = {}
         self._told_at: dict[str, float] = {}
@@ -127,12 +128,16 @@ class Gate:
             return True
         return self._inside < self._room + (time.monotonic() - self._opened) / _MORE_AFTER_S
 
-    def enter(self) -> Ticket:
-        """Let a request in; it comes out by `answered`, `failed` or `leave`."""
+    def enter(self, failed_at: int | None = None) -> Ticket:
+        """Let a request in; it comes out by `answered`, `failed` or `leave`.
+
+        Args:
+            failed_at: How many answers there were when the same failed the last time.
+        """
         self._inside += 1
         if self._since is not None:  # it tries for all
             self._next_try = time.monotonic() + _LONG_TRY_S
-        return Ticket(self._period, self._answers)
+        return Ticket(self._period, self.answers if failed_at is None else failed_at)
 
     def leave(self, ticket: Ticket) -> None:
         """Let a request out of which nothing came."""
@@ -143,7 +148,7 @@ class Gate:
 
     def answered(self, ticket: Ticket) -> None:
         """Let a request out that was answered: the model is there."""
-        self._answers += 1
+        self.answers += 1
         if ticket.period == self._period:
             self._inside -= 1
         if self._since is not None:
@@ -169,7 +174,7 @@ class Gate:
                 self._next_try = max(self._next_try, now + error.retry_after)
             return True
         self._inside -= 1
-        others_are_answered = error.stalled or self._answers > ticket.answers
+        others_are_answered = error.stalled or self.answers > ticket.answers
         if self._since is None and others_are_answered and not error.limited:
             return False
         if self._since is None:

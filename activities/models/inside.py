@@ -182,26 +182,36 @@ def _price_only_what_has_a_price() -> None:
     logging: Any = Logging
     calculate = logging.response_cost_calculator
 
-    @functools.lru_cache(maxsize=_NAMES_KEPT)
-    def is_known(name: str, provider: str | None, entries: int) -> bool:
-        for of_whom in (provider, None):
-            with suppress(Exception):  # it raises several things for a model that it does not know
-                litellm.get_model_info(name, of_whom)
-                return True
-        return False
-
     def response_cost_calculator(self: Any, result: Any, *args: Any, **options: Any) -> float | None:
         names = {self.model, getattr(result, "model", None)} - {None, ""}
         provider = self.model_call_details.get("custom_llm_provider")
         is_told = getattr(getattr(result, "usage", None), "cost", None) is not None
         stands_for_another = get_base_model_from_metadata(self.model_call_details) is not None
         entries = len(litellm.model_cost)  # it learns prices while it runs, from its user
-        if is_told or stands_for_another or any(is_known(str(name), provider, entries) for name in names):
+        if is_told or stands_for_another or any(_is_known(str(name), provider, entries) for name in names):
             cost: float | None = calculate(self, result, *args, **options)
             return cost
         return None
 
     logging.response_cost_calculator = logging._response_cost_calculator = response_cost_calculator
+
+
+@functools.lru_cache(maxsize=_NAMES_KEPT)
+def _is_known(name: str, provider: str | None, entries: int) -> bool:
+    """Whether litellm has a price for a name.
+
+    Args:
+        name: Of a model.
+        provider: Who has it.
+        entries: How many prices it knows.
+    """
+    import litellm
+
+    for of_whom in (provider, None):
+        with suppress(Exception):  # it raises several things for a model that it does not know
+            litellm.get_model_info(name, of_whom)
+            return True
+    return False
 
 
 @contextmanager
@@ -217,6 +227,66 @@ def told_to_nobody(litellm: Any) -> Iterator[None]:
         yield
     finally:
         is_internal_call.reset(token)
+
+
+_SETTINGS = (
+    "api_key",
+    "openai_key",
+    "api_base",
+    "organization",
+    "drop_params",
+    "modify_params",
+    "openai_system_messages_first",
+    "enable_preview_features",
+    "request_timeout",
+    "ssl_verify",
+)
+"""What its user may set for all requests: what they hold depends on these."""
+
+_SET_BY_FEW = (
+    *_CALLBACKS,
+    "cache",
+    "headers",
+    "proxy_auth",
+    "model_alias_map",
+    "model_fallbacks",
+    "pre_call_rules",
+    "post_call_rules",
+    "max_budget",
+    "credential_list",
+    "cost_discount_config",
+    "cost_margin_config",
+)
+"""What it does more than ask, where one of these is set."""
+
+
+def settings_of_requests(litellm: Any) -> tuple[object, ...] | None:
+    """Return what litellm's requests depend on beside the question; None where it does more than ask."""
+    if any(getattr(litellm, name, None) for name in _SET_BY_FEW):
+        return None
+    return (*(getattr(litellm, name, None) for name in _SETTINGS), len(litellm.model_cost))
+
+
+def response_of(litellm: Any, model: str, completion: dict[str, Any]) -> Any:
+    """Return litellm's answer for a completion in OpenAI's form, with its price, as it is at the end of its own way."""
+    from litellm.litellm_core_utils.llm_response_utils.convert_dict_to_response import (
+        convert_to_model_response_object,
+    )
+
+    made = convert_to_model_response_object(
+        response_object=completion, model_response_object=litellm.ModelResponse(), hidden_params={}
+    )
+    names = {model.removeprefix("openai/"), made.model}
+    is_told = getattr(made.usage, "cost", None) is not None
+    if is_told or any(_is_known(str(name), "openai", len(litellm.model_cost)) for name in names if name):
+        made._hidden_params["response_cost"] = litellm.response_cost_calculator(
+            response_object=made,
+            model=model.removeprefix("openai/"),
+            custom_llm_provider="openai",
+            call_type="acompletion",
+            optional_params={},
+        )
+    return made
 
 
 def headers_of(parameters: Mapping[str, Any]) -> dict[str, str]:

@@ -49,6 +49,7 @@ async def complete(request: model.ModelRequest) -> model.Answer:
     gate = gate_of(request.model, request.parameters.get("api_base"))
     throttle = gate.throttle_of(request.parameters.get("api_key"))
     began, own_faults = time.monotonic(), 0
+    failed_at: int | None = None
     while True:
         if not request.waits and not gate.admits():
             raise ModelUnavailable(f"{gate.about} is not to be had: {gate.in_words()}.", outage=True)
@@ -57,7 +58,7 @@ async def complete(request: model.ModelRequest) -> model.Answer:
         if not gate.admits():
             leave.give_back()
             continue
-        ticket, asked = gate.enter(), time.monotonic()
+        ticket, asked = gate.enter(failed_at), time.monotonic()
         try:
             answer = await measured.complete(request)
         except ModelUnavailable as error:
@@ -66,7 +67,7 @@ async def complete(request: model.ModelRequest) -> model.Answer:
                 gate.answered(ticket)
                 raise
             patience.forgive(time.monotonic() - asked)
-            is_for_all = gate.failed(ticket, error)
+            is_for_all, failed_at = gate.failed(ticket, error), gate.answers
             if is_for_all and not error.limited:
                 throttle.fails()
             if not request.waits:

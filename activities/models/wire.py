@@ -7,6 +7,7 @@ a minute, and fails on an answer of which the part that matters is well.
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 from collections.abc import Awaitable, Callable, Iterator
@@ -46,27 +47,59 @@ _FORMS = {
 """Ends of the addresses at which answers are given, and of what an answer has something."""
 
 
+Send = Callable[["httpx.Request"], Awaitable["httpx.Response"]]
+
+
+@dataclass(frozen=True)
+class Read:
+    """A response that was read.
+
+    Attributes:
+        response: Without its body.
+        status: Its status; of a stream that tells of a failure, that of this.
+        body: What was read of it; of a stream, what it would have been at once.
+    """
+
+    response: httpx.Response
+    status: int
+    body: bytes
+
+
 @dataclass
-class _Bounds:
+class Bounds:
+    """What the requests are guarded by that are made of one question, and what became of them.
+
+    Attributes:
+        model: Who is asked, by litellm's name.
+        hearing: What is heard of the answer.
+        size: The most bytes that an answer may have.
+        seconds: What all of it may take.
+        wants_key: Whether nothing is to be sent without a key.
+        sent: What litellm has made of the question: the last request, and what sends such.
+        come: What has come of the question already. litellm is handed it in place of what it asks for.
+    """
+
     model: str
     hearing: Hearing
     size: int
     seconds: float
     wants_key: bool
-    end: float | None = None
-    """When the time is over; it begins with the first request."""
+    sent: tuple[httpx.Request, Send] | None = None
+    come: Read | Exception | None = None
+    _end: float | None = None
 
     def until(self) -> float:
-        if self.end is None:
-            self.end = asyncio.get_running_loop().time() + self.seconds
-        return self.end
+        """Return when the time is over; it begins with the first request."""
+        if self._end is None:
+            self._end = asyncio.get_running_loop().time() + self.seconds
+        return self._end
 
 
-_bounds: ContextVar[_Bounds | None] = ContextVar("bounds of a request", default=None)
+_bounds: ContextVar[Bounds | None] = ContextVar("bounds of a request", default=None)
 
 
 @contextmanager
-def bounded(model: str, hearing: Hearing, seconds: float, *, wants_key: bool = False) -> Iterator[None]:
+def bounded(model: str, hearing: Hearing, seconds: float, *, wants_key: bool = False) -> Iterator[Bounds]:
     """Guard the requests that litellm makes inside.
 
     Args:
@@ -81,9 +114,10 @@ def bounded(model: str, hearing: Hearing, seconds: float, *, wants_key: bool = F
     given = os.environ.get("MAX_RESPONSE_BYTES", str(LARGEST_RESPONSE))
     if not given.isdecimal() or not int(given):
         raise SettingInvalid(f"MAX_RESPONSE_BYTES is '{given}'; write a number of bytes, such as {LARGEST_RESPONSE}.")
-    token = _bounds.set(_Bounds(model, hearing, int(given), seconds, wants_key))
+    bounds = Bounds(model, hearing, int(given), seconds, wants_key)
+    token = _bounds.set(bounds)
     try:
-        yield
+        yield bounds
     finally:
         _bounds.reset(token)
 
@@ -98,34 +132,48 @@ def guarded(send: Callable[[Any, httpx.Request], Awaitable[httpx.Response]]) -> 
     """Return what an HTTP transport sends requests by, with all that this module promises."""
 
     async def handle_async_request(transport: Any, request: httpx.Request) -> httpx.Response:
-        import httpx
-
         bounds = _bounds.get()
         if bounds is None:  # litellm is used by somebody else
             return await send(transport, request)
         if bounds.wants_key and "authorization" not in request.headers:
             raise NoKey("none is set")
+        await request.aread()  # one that follows to another address is not
         request.headers["Accept-Encoding"] = "gzip, deflate"
-        asking = Asking(request, bounds.model, bounds.hearing)
-        try:
-            async with asyncio.timeout_at(bounds.until()) as time:
-                response, status, body = await _asked(lambda asked: send(transport, asked), asking, bounds, time)
-        except TimeoutError:
-            if bounds.hearing.broke_off and asyncio.get_running_loop().time() < bounds.until():
-                raise stalled(bounds.hearing) from None
-            raise httpx.ReadTimeout("Request timed out.", request=request) from None
-        except (httpx.ConnectError, httpx.RemoteProtocolError) as error:
-            # litellm would send it once more, though it may have arrived.
-            raise httpx.NetworkError(str(error), request=request) from error
-        return _as_read(request, response, status, body)
+        bounds.sent = request, functools.partial(send, transport)
+        come, bounds.come = bounds.come, None
+        if come is None:
+            come = await asked(*bounds.sent, bounds)
+        if isinstance(come, Exception):
+            raise come
+        return _as_read(request, come)
 
     return handle_async_request
 
 
-async def _asked(
-    send: Callable[[httpx.Request], Awaitable[httpx.Response]], asking: Asking, bounds: _Bounds, time: asyncio.Timeout
-) -> tuple[httpx.Response, int, bytes]:
-    """Send a request, in the best way that is taken; return the response, its status and its body."""
+async def asked(request: httpx.Request, send: Send, bounds: Bounds) -> Read:
+    """Send a request, and read its response.
+
+    Raises:
+        HTTPError: It has not arrived, or not been answered in time.
+        Stalled, TooMuch, Unreadable: An answer began to come.
+    """
+    import httpx
+
+    asking = Asking(request, bounds.model, bounds.hearing)
+    try:
+        async with asyncio.timeout_at(bounds.until()) as time:
+            return await _asked(send, asking, bounds, time)
+    except TimeoutError:
+        if bounds.hearing.broke_off and asyncio.get_running_loop().time() < bounds.until():
+            raise stalled(bounds.hearing) from None
+        raise httpx.ReadTimeout("Request timed out.", request=request) from None
+    except (httpx.ConnectError, httpx.RemoteProtocolError) as error:
+        # litellm would send it once more, though it may have arrived.
+        raise httpx.NetworkError(str(error), request=request) from error
+
+
+async def _asked(send: Send, asking: Asking, bounds: Bounds, time: asyncio.Timeout) -> Read:
+    """Ask in the best way that is taken."""
     while True:
         response = await send(asking.request())
         bounds.hearing.told = _limits_in(response.headers)
@@ -139,7 +187,7 @@ async def _asked(
         finally:
             await response.aclose()
         if not asking.was_refused(response.status_code, body):
-            return response, status, body
+            return Read(response, status, body)
 
 
 def _limits_in(headers: httpx.Headers) -> dict[str, str]:
@@ -165,13 +213,22 @@ async def _body_of(response: httpx.Response, limit: int) -> bytes:
     return unpacked[:limit]
 
 
-def _as_read(request: httpx.Request, response: httpx.Response, status: int, body: bytes) -> httpx.Response:
+def completion_in(read: Read) -> dict[str, Any] | None:
+    """Return the completion that has come, in its regular form; None if it is anything else."""
+    if not 200 <= read.status < 300:
+        return None
+    answer = _answer_in(_COMPLETIONS, read.body)
+    return None if answer is None or failure_in(answer) else regular(answer)
+
+
+def _as_read(request: httpx.Request, read: Read) -> httpx.Response:
     """Return the response as it is handed on: a completion in its regular form, a failure as one."""
     import httpx
 
+    response, status, body = read.response, read.status, read.body
     headers = [(name, value) for name, value in response.headers.raw if name.lower() not in _OF_THE_WIRE]
     is_success = status < 300
-    answer = _answer_in(request, body) if is_success else None
+    answer = _answer_in(request.url.path, body) if is_success else None
     if answer is not None and request.url.path.endswith(_COMPLETIONS):
         if failure := failure_in(answer):
             status, message = failure
@@ -197,9 +254,9 @@ def _short_error(body: bytes) -> bytes:
     return json.dumps({"error": told}).encode()
 
 
-def _answer_in(request: httpx.Request, body: bytes) -> dict[str, Any] | None:
+def _answer_in(path: str, body: bytes) -> dict[str, Any] | None:
     """Return what a provider answered; None for what is none of the known forms of an answer."""
-    form = next((form for form in _FORMS if request.url.path.endswith(form)), None)
+    form = next((form for form in _FORMS if path.endswith(form)), None)
     if form is None:
         return None
     try:

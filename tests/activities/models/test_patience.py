@@ -322,6 +322,18 @@ def test_an_answer_that_stalls_closes_no_gate_and_opens_none() -> None:
     assert not gate.admits()
 
 
+def test_a_request_that_fails_again_after_others_were_answered_holds_nobody_up() -> None:
+    gate = Gate("m", None)
+    assert gate.failed(gate.enter(), OUTAGE)
+    failed_at = gate.answers
+    gate._next_try = 0
+    gate.answered(gate.enter())
+
+    assert not gate.failed(gate.enter(failed_at), OUTAGE)
+    assert gate.admits()
+    assert gate.failed(gate.enter(gate.answers), OUTAGE)
+
+
 async def test_a_call_whose_answer_stalls_asks_again_by_itself(runs: Runs, provider: Provider) -> None:
     provider.enqueue(Streamed(Text("It rained."), pieces=2), Text("quack"))
 
