@@ -170,9 +170,12 @@ class Git:
             ending.start()
             try:
                 said = process.stdout.read(most + 1)
+                if len(said) > most:
+                    process.kill()
+                process.wait()
             finally:
                 ending.cancel()
-                process.kill()
+                process.kill()  # which has ended, unless this was interrupted
         ending.join()
         return Beginning(said[:most], is_all=len(said) <= most and process.returncode == 0)
 
