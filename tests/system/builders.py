@@ -146,7 +146,6 @@ class _Fire:
 
     async def during(self, run: WorkflowHandle[Any, Any], kills: int) -> Any:
         """Kill so many, and return the run's result."""
-        self._model.may_end.clear()
         done = asyncio.create_task(run.result())
         for _ in range(kills):
             await self._something_asked(done)
@@ -155,7 +154,9 @@ class _Fire:
             self._at_work.pop(0).kill()
             self._at_work.append(self._started())
         self._model.may_end.set()
-        return await done
+        result = await done
+        self._model.may_end.clear()
+        return result
 
     async def _something_asked(self, done: asyncio.Task[Any]) -> None:
         """Wait until something goes on again."""

@@ -15,7 +15,7 @@ async def test_killed_coders_commit_once_and_all_that_they_wrote_is_merged_also_
 ) -> None:
     monkeypatch.setenv("TEMPORAL_ADDRESS", server.address)
     built, forked = await build_under_fire(
-        server.address, tmp_path, modules=2, coders=2, kills=(2, 0), pace=0.1, seed=7, one_file=True, heartbeat=2.0
+        server.address, tmp_path, modules=2, coders=2, kills=(2, 0), pace=0.1, seed=7, one_file=True, heartbeat=3.0
     )
     assert built.wrong == []
     assert built.conflicts >= 1

@@ -6,12 +6,14 @@ import asyncio
 import importlib
 import os
 from contextlib import suppress
+from typing import Any
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 
 async def _ask_nobody() -> None:
-    litellm = importlib.import_module("litellm")
+    litellm: Any = importlib.import_module("litellm")
+    litellm.suppress_debug_info = True  # as the product has it
     with suppress(Exception):
         await litellm.acompletion(
             model="openai/any",
