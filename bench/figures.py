@@ -14,7 +14,7 @@ from typing import Any
 class Figure:
     """One measured value.
 
-    Only what does not depend on the machine has a bound: ratios, counts and sizes, never times.
+    Only what does not depend on the machine has a bound: ratios, counts and sizes, and times only that are promised.
     """
 
     name: str

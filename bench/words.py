@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
 import socket
 import statistics
 import sys
@@ -20,6 +21,7 @@ from typing import Any
 
 import httpx
 import uvicorn
+from playwright.async_api import Browser, Error, async_playwright
 
 from bench.figures import Figure
 from bench.site import Site, site
@@ -50,16 +52,20 @@ class Seen:
     delays: dict[str, dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
     twice: int = 0
 
-    def see(self, step: str, text: str, *, anew: bool) -> None:
+    def see(self, step: str, text: str, *, anew: bool, now: float | None = None, since: float = 0.0) -> None:
         """Note the words of a text.
 
         Args:
             step: The call that says them.
             text: The text.
             anew: Whether each of them should come once; else a part of what was said is shown again and again.
+            now: When it was seen.
+            since: When somebody began to look; what was said before does not count.
         """
-        now, known = time.time(), self.delays[step]
+        now, known = now or time.time(), self.delays[step]
         for number, said in _WORD.findall(text):
+            if float(said) < since:
+                continue
             if int(number) not in known:
                 known[int(number)] = now - float(said)
             elif anew:
@@ -77,23 +83,27 @@ async def measure(scale: float) -> list[Figure]:
         model = await here.program("-m", "bench.words", str(port := _free_port()), str(words))
         await here.worker(LOOPBACK=f"http://{HOST}:{port}/v1", OPENAI_API_KEY="any")
         figures = []
-        async with _board(here) as board:
+        async with _board(here) as board, _chromium() as browser:
             for count in AT_ONCE:
-                figures += await _listened(here, board, count, words)
+                figures += await _listened(here, board, browser, count, words)
         model.kill()
         return figures
 
 
-async def _listened(here: Site, board: httpx.AsyncClient, count: int, words: int) -> list[Figure]:
+async def _listened(
+    here: Site, board: httpx.AsyncClient, browser: Browser | None, count: int, words: int
+) -> list[Figure]:
     pools = {"thinker": count}
     name = f"heard-{count}"
     running = asyncio.create_task(here.run(think_at_once, count, instances=pools, name=name))
     await _begun(here, name, count)
-    page, stream = Seen(), Seen()
+    page, stream, screen = Seen(), Seen(), Seen()
     reading = [
         asyncio.create_task(_read_page(board, name, page)),
         asyncio.create_task(_read_words(board, name, stream)),
     ]
+    if browser is not None:
+        reading.append(asyncio.create_task(_look_at(browser, f"{board.base_url}/runs/{name}", screen, running)))
     before, since = await _length(here, name), time.monotonic()
     await asyncio.sleep(words * EVERY_S * 0.8)
     events, minutes = await _length(here, name) - before, (time.monotonic() - since) / 60
@@ -103,8 +113,9 @@ async def _listened(here: Site, board: httpx.AsyncClient, count: int, words: int
         task.cancel()
     told = f"{count} call{'s' if count > 1 else ''} at once"
     figures = []
-    for what, seen in (("page", page), ("words", stream)):
-        delays = seen.all()
+    for what, seen in (("the page's stream", page), ("the stream of words", stream), ("Chromium", screen)):
+        if not (delays := seen.all()):  # there is none on this machine
+            continue
         figures += [
             Figure(f"{told}, {what}: words seen of {count * words:,}", len(delays), "words"),
             Figure(f"{told}, {what}: from said to seen, median", statistics.median(delays), "s"),
@@ -115,6 +126,30 @@ async def _listened(here: Site, board: httpx.AsyncClient, count: int, words: int
         Figure(f"{told}: words that came twice", stream.twice, "words", at_most=0),
         Figure(f"{told}: events a minute in the run's history meanwhile", events / minutes, "events", at_most=0),
     ]
+
+
+_OBSERVE = """() => {
+  window.seen = [];
+  new MutationObserver(() => {
+    for (const place of document.querySelectorAll("[data-step]")) {
+      window.seen.push([place.dataset.step, Date.now() / 1000, place.textContent]);
+    }
+  }).observe(document.body, { subtree: true, childList: true, characterData: true });
+}"""
+
+
+async def _look_at(browser: Browser, address: str, seen: Seen, running: asyncio.Task[Any]) -> None:
+    """Note what a browser shows from when its page is there, as long as the run goes on."""
+    page = await browser.new_page()
+    await page.goto(address)
+    await page.evaluate(_OBSERVE)
+    began = time.time()
+    while not running.done():
+        await asyncio.wait([running], timeout=1.0)
+        with suppress(Error):  # it loads its page anew at the end
+            for step, at, text in await page.evaluate("() => window.seen?.splice(0) ?? []"):
+                seen.see(step, text, anew=False, now=at, since=began)
+    await page.close()
 
 
 async def _read_words(board: httpx.AsyncClient, run: str, seen: Seen) -> None:
@@ -155,6 +190,16 @@ async def _board(here: Site) -> AsyncIterator[httpx.AsyncClient]:
         yield asking
     server.should_exit = True
     await running
+
+
+@asynccontextmanager
+async def _chromium() -> AsyncIterator[Browser | None]:
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        yield None
+        return
+    async with async_playwright() as playwright:
+        yield await playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
 
 
 async def _begun(here: Site, run: str, count: int) -> None:

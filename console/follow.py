@@ -7,7 +7,7 @@ last word: what was missed, because nobody looked or a process died, comes from 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from temporalio.client import Client, WorkflowQueryFailedError
 from temporalio.service import RPCError
@@ -46,8 +46,12 @@ class Follower:
         self._page = _Page(write)
         self._shown: dict[str, dict[int, Said]] = {}
         """What calls have said, by steps and numbers: another attempt may say some of it again."""
-        self._ahead: list[Said] = []
-        """What was shown before it was in the conversation."""
+        self._ahead: list[tuple[str, Said]] = []
+        """What was shown before it was in the conversation, and of which step it is."""
+        self._behind: list[Said] = []
+        """What was shown from the conversation, and may still be heard from the process that has said it."""
+        self._places: dict[str, int] = {}
+        """Where in that calls are, by steps."""
         self._is_first = True
         self._looked = 0.0
 
@@ -60,7 +64,6 @@ class Follower:
         await self._hearing.listen()
         if self._is_first:
             await self._show_conversation()
-            self._leave_out_what_was_shown()
             self._is_first = False
         ended = last
         for news in self._reader.news(self._hearing.calls):
@@ -70,7 +73,6 @@ class Follower:
         is_idle = all(call.state == "ended" for call in calls)  # else it is about to be told what it will find there
         if ended or (is_idle and time.monotonic() - self._looked > _LOOKED_EVERY_S):
             await self._show_conversation()
-            self._ahead.clear()
 
     def _take(self, news: News) -> None:
         shown = self._shown.setdefault(news.step, {})
@@ -78,64 +80,65 @@ class Follower:
             self._page.line(f"▸ {news.method} (step {news.step})")
         elif news.event == "again":
             self._page.begin_again()
-            self._ahead = [said for number, said in shown.items() if number < (news.stand or 0)]
+            self._ahead = [(news.step, said) for number, said in shown.items() if number < (news.stand or 0)]
         elif news.event == "words" and news.kind == "text":
             self._page.words(news.text or "")
         elif news.said is not None and news.number is not None:
-            self._ahead.append(news.said)
-            if shown.get(news.number) != news.said:  # else an attempt has said it that has died since
-                shown[news.number] = news.said
+            known = shown.get(news.number) == news.said  # from an attempt that has died since
+            shown[news.number] = news.said
+            if self._comes_late(news.step, news.number, news.said):
+                return
+            self._ahead.append((news.step, news.said))
+            if not known:
                 self._page.said(news.said)
 
-    def _leave_out_what_was_shown(self) -> None:
-        """Leave out what a call that is about to end has said already in the conversation."""
-        written = self._conversation.shown
-        for call in self._hearing.calls.values():
-            said = [said_of(entry) for entry in call.entries]
-            if call.instance == self._instance and said and _ends_with(written, said):
-                self._reader.leave_out(call)
-                self._shown[call.step] = dict(enumerate(said))
+    def _comes_late(self, step: str, number: int, said: Said) -> bool:
+        """Whether a call says what was shown from the conversation: it has ended since it was heard last."""
+        if number == 0:
+            self._places[step] = max(
+                (at for at, one in enumerate(self._behind) if one == said), default=len(self._behind)
+            )
+        at = self._places.get(step, len(self._behind))
+        if self._behind[at : at + 1] != [said]:
+            self._places.pop(step, None)
+            return False
+        self._places[step] = at + 1
+        return True
 
     async def _show_conversation(self) -> None:
         """Show what is in the conversation, but for what was shown before."""
         self._looked = time.monotonic()
-        for said in await self._conversation.news():
+        ended = {step for step, call in self._hearing.calls.items() if call.state == "ended"}
+        if (new := await self._conversation.news()) is None:
+            return
+        self._behind, self._places = [], {}
+        for said in new:
             for one in said.inside if said.who == "failed" else [said]:
                 if not self._was_shown(one):
+                    self._behind.append(one)
                     self._page.said(one)
             if said.who == "failed":
                 self._page.line("· the call has failed; the agent will not remember it")
+        self._ahead = [(step, said) for step, said in self._ahead if step not in ended]
 
     def _was_shown(self, said: Said) -> bool:
-        if said not in self._ahead:
-            return False
-        del self._ahead[: self._ahead.index(said) + 1]
-        return True
-
-
-def _ends_with(shown: Sequence[Said], said: Sequence[Said]) -> bool:
-    """Whether a conversation ends with what a call says, and what comes of it only at its end."""
-    return any(
-        list(shown[at : at + len(said)]) == list(said) for at in range(max(len(shown) - len(said) - 20, 0), len(shown))
-    )
+        at = next((at for at, (_, one) in enumerate(self._ahead) if one == said), None)
+        if at is not None:
+            del self._ahead[: at + 1]
+        return at is not None
 
 
 class _Conversation:
-    """What is in an instance's conversation, as it grows.
-
-    Attributes:
-        shown: What was told of it last.
-    """
+    """What is in an instance's conversation, as it grows."""
 
     def __init__(self, client: Client, workflow_id: str) -> None:
-        self.shown: list[Said] = []
         self._client = client
         self._id = workflow_id
         self._life = ""
         self._next = 0
 
-    async def news(self) -> list[Said]:
-        """Return what was added since; nothing where it is not there, or nobody answers for it now."""
+    async def news(self) -> list[Said] | None:
+        """Return what was added since; None where it is not there, or nobody answers for it now."""
         try:
             described = await self._client.get_workflow_handle(self._id).describe(rpc_timeout=RPC_TIMEOUT)
             life = described.raw_description.workflow_execution_info.first_run_id
@@ -145,9 +148,8 @@ class _Conversation:
             else:
                 new = await self._added(self._next, whole=False)
         except (RPCError, WorkflowQueryFailedError):
-            return []
-        self.shown = [said_of(for_people(entry)) for entry in new]
-        return self.shown
+            return None
+        return [said_of(for_people(entry)) for entry in new]
 
     async def _added(self, after: int, *, whole: bool) -> list[Entry]:
         """Return the entries from a number on, of all runs in which it went on; or all, of earlier lives as well."""

@@ -49,7 +49,7 @@ _LEFT_ALONE_S = 2.0
 _REMEMBERED_S = 60.0
 """Seconds after which a process is forgotten that makes no calls, and a call that has ended: more than it is told."""
 
-_SHOWN = 200
+_SHOWN, _SHOWN_AT_ONCE = 200, 50
 
 
 @dataclass
@@ -106,6 +106,11 @@ class CallHeard:
                 self.words.append(one)
         self.state, self.heard_at = told.state, time.monotonic()
 
+    def end(self, most: int) -> str:
+        """Return the last words of the answer."""
+        text = "".join(f" {one.tool} {one.text[-most:]}" if one.tool else one.text[-most:] for one in self.words)
+        return text[-most:]
+
     def after(self, characters: int) -> Iterator[Words]:
         """Return the words after so many characters."""
         passed = self.start
@@ -149,13 +154,9 @@ class Overhearing:
         await asyncio.shield(self._round)
 
     def ends(self) -> dict[str, str]:
-        """Return the end of what is being said, by the steps of the calls."""
-        told = {}
-        for step, call in self.calls.items():
-            if call.state == "coming":
-                text = "".join(f" {one.tool} {one.text}" if one.tool else one.text for one in call.words)
-                told[step] = plain(text[-_SHOWN:])
-        return told
+        """Return the end of what is being said, by the steps of the calls; of many, not of all."""
+        coming = [call for call in self.calls.values() if call.state == "coming"]
+        return {call.step: plain(call.end(_SHOWN)) for call in coming[:_SHOWN_AT_ONCE]}
 
     async def _listen(self) -> None:
         now = time.monotonic()
@@ -292,10 +293,6 @@ class Reader:
         self._known = {step: known for step, known in self._known.items() if step in calls}
         self._is_first = False
         return told
-
-    def leave_out(self, call: CallHeard) -> None:
-        """Leave out what a call has said so far."""
-        self._known[call.step] = call.so_far
 
     def _of(self, call: CallHeard) -> Iterator[News]:
         known = self._known.get(call.step)

