@@ -6,6 +6,7 @@ import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote, unquote
 
 from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
@@ -18,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from temporalio.client import Client, WorkflowQueryFailedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.contract.text import explain
+from activities.contract.text import clip, explain
 from activities.errors import AgentError
 from console.board import acting
 from console.board.access import COOKIE, Access, Refused, Right, Visitor
@@ -28,6 +29,9 @@ from console.board.openapi import described
 from console.board.pages import Pages, Wrong
 from console.board.reading import calls_of, list_runs, run_now, transcript_of
 from console.board.streams import Streams
+
+TOLD = "told"
+"""The cookie that carries what was done from where it was done to the next page."""
 
 _LARGEST = 1_000_000
 """Bytes of a request that are read."""
@@ -142,8 +146,11 @@ class Board:
     async def _run(self, request: Request, visitor: Visitor) -> Response:
         run = await self._streams.run(request.path_params["id"])
         if _wants_page(request):
-            every = "every" in request.query_params
-            return self._pages.response("run.html", run=run, visitor=visitor, wrong=None, every=every)
+            asked, told = request.query_params, unquote(request.cookies.get(TOLD, ""))
+            shown: dict[str, Any] = {"every": "every" in asked, "at": asked.get("at", ""), "told": told}
+            page = self._pages.response("run.html", run=run, visitor=visitor, wrong=None, **shown)
+            page.delete_cookie(TOLD, httponly=True, samesite="strict")
+            return page
         return JSONResponse(run.model_dump(mode="json"))
 
     async def _calls(self, request: Request, visitor: Visitor) -> Response:
@@ -212,7 +219,8 @@ class Board:
             if not _wants_page(request):
                 raise
             wrong = Wrong.of(error, form, filled)
-            return self._pages.response("run.html", _why(error)[0], run=run, visitor=visitor, wrong=wrong, every=False)
+            shown: dict[str, Any] = {"wrong": wrong, "every": False, "at": "", "told": ""}
+            return self._pages.response("run.html", _why(error)[0], run=run, visitor=visitor, **shown)
 
     async def _steer(self, request: Request, visitor: Visitor) -> Response:
         how = request.url.path.rpartition("/")[2]
@@ -284,7 +292,10 @@ def _input(line: str) -> Any:
 
 def _done(request: Request, done: acting.Done) -> Response:
     if _is_form(request):
-        return RedirectResponse(f"/runs/{done.id}", 303)
+        answer = RedirectResponse(f"/runs/{quote(done.id)}", 303)
+        # The page to which it leads tells it, once.
+        answer.set_cookie(TOLD, quote(clip(done.told, 1_000)), max_age=20, httponly=True, samesite="strict")
+        return answer
     return JSONResponse(done.model_dump(mode="json"))
 
 

@@ -68,6 +68,8 @@ async def test_a_form_answers_and_comes_back_to_the_page(runs: Runs, board: http
         assert "wants a number" in (await board.post(f"/runs/{run.id}/answers", data=filled, headers=PAGE)).text
         done = await board.post(f"/runs/{run.id}/answers", data={**filled, "answer.pages": "0"}, headers=PAGE)
         assert (done.status_code, done.headers["location"]) == (303, f"/runs/{run.id}")
+        pages = [(await board.get(f"/runs/{run.id}", headers=PAGE)).text for _ in range(2)]
+        assert [f"{question['id']} is answered" in page for page in pages] == [True, False]
         assert await run.result() == {"verdict": "stop", "pages": 0}
 
 
