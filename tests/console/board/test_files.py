@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from activities.workspace import log
 from activities.workspace.git import has_git
 from activities.workspace.site import Site
 from tests.activities.workspace import test_repository
@@ -24,6 +25,7 @@ async def test_commits_are_shown_with_their_steps_and_differences_where_they_can
     runs: Runs, board: httpx.AsyncClient, provider: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORKSPACES", str(tmp_path))
+    monkeypatch.setattr(log, "_SECONDS", 60.0)  # time enough also where much else goes on
     provider.enqueue(Text("one"), Text("two"))
     async with runs.serving("tests.workflows.council"):
         run = await runs.start(produce_twice, "Roses")
