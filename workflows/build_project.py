@@ -25,11 +25,10 @@ async def build_project(
     """
 
     async def deliver(c: Coder, module: ModuleSpec, feedback: str | None = None) -> None:
-        for _ in range(MOST_ROUNDS):
+        for _ in range(MOST_ROUNDS):  # what conflicts with the others' work goes back to its author
             await c.implement_module(module, feedback)
             # Without the tests of all: reviewers run them side by side, merges are made one by one.
-            feedback = (await merger.merge(c.name)).open
-            if not feedback:
+            if not (feedback := (await merger.merge(c.name)).open):
                 return
 
     plan = await architect.plan_modules(project_spec)
