@@ -61,15 +61,16 @@ class Completion(Assembly):
         of_groq = event.get("x_groq")
         usage = event.get("usage") or (of_groq.get("usage") if isinstance(of_groq, dict) else None)
         self.told_usage = self.told_usage or bool(usage)
-        kept = {key: event.get(key) for key in ("id", "object", "created", "model", "service_tier")}
-        self._body |= {key: value for key, value in {**kept, "usage": usage}.items() if value is not None}
+        _update(self._body, event, _OF_A_BODY)
+        if usage is not None:
+            self._body["usage"] = usage
         choices = event.get("choices")
         for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict) and not choice.get("index"):
                 yield from self._take_choice(choice)
 
     def _take_choice(self, choice: JSON) -> Iterator[Delta]:
-        self._choice |= {key: value for key in _OF_A_CHOICE if (value := choice.get(key)) is not None}
+        _update(self._choice, choice, _OF_A_CHOICE)
         self.finished = bool(self._choice.get("finish_reason"))
         delta = choice.get("delta")
         if delta is None and not self._said and not self._calls:
@@ -110,6 +111,7 @@ class Completion(Assembly):
         return 200, {**body, "choices": choices} if message or self._choice else self._body
 
 
+_OF_A_BODY = ("id", "object", "created", "model", "service_tier")
 _OF_A_CHOICE = ("finish_reason", "provider_specific_fields", "error")
 _KINDS: Any = {"content": "text", "reasoning_content": "reasoning", "reasoning": "reasoning"}
 
@@ -167,8 +169,17 @@ def _named(given: JSON) -> bool:
     return isinstance(function, dict) and bool(function.get("name"))
 
 
+def _update(known: JSON, given: JSON, keys: Sequence[str]) -> None:
+    for key in keys:
+        if (value := given.get(key)) is not None:
+            known[key] = value
+
+
 def _keep(pieces: _Pieces, key: str, value: Any) -> None:
-    pieces.setdefault(key, []).append(value)
+    if key in pieces:
+        pieces[key].append(value)
+    else:
+        pieces[key] = [value]
 
 
 def _joined(pieces: Sequence[Any]) -> Any:

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic_core import from_json
+
 from activities.models.bounds import MOST_BRACKETS, MOST_LINES, TooMuch, Unreadable, too_much
 
 DONE = b"[DONE]"
@@ -50,20 +52,20 @@ class Events:
         if self._count > MOST_LINES:
             raise TooMuch(f"it has more than {MOST_LINES:,} lines")
         for line in lines:
-            yield from self._take(line)
+            if line.startswith(b"data:"):
+                self._lines.append(line[5:].strip())
+                self._size += len(line)
+            elif not line and self._lines:
+                yield self._data()
 
     def end(self) -> Iterator[bytes]:
         """Return the data of the last event, which need not have an end."""
-        yield from self._take(bytes(self._rest.removesuffix(b"\r")))
-        yield from self._take(b"")
+        self._rest = bytearray(self._rest.removesuffix(b"\r") + b"\n\n")
+        yield from self._whole_lines()
 
-    def _take(self, line: bytes) -> Iterator[bytes]:
-        if line.startswith(b"data:"):
-            self._lines.append(line[5:].strip())
-            self._size += len(line)
-        elif not line and self._lines:
-            lines, self._lines, self._size = self._lines, [], 0
-            yield b"\n".join(lines)
+    def _data(self) -> bytes:
+        lines, self._lines, self._size = self._lines, [], 0
+        return lines[0] if len(lines) == 1 else b"\n".join(lines)
 
 
 def read(data: bytes) -> Iterator[dict[str, Any]]:
@@ -87,7 +89,7 @@ def read(data: bytes) -> Iterator[dict[str, Any]]:
 
 def _object(data: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(data)
+        found = json_in(data)
     except ValueError as error:
         raise Unreadable(f"in its stream is an event that is no JSON: {error}") from None
     except RecursionError:
@@ -95,3 +97,16 @@ def _object(data: bytes) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise Unreadable("in its stream is an event that is no JSON object")
     return found
+
+
+def json_in(data: bytes) -> Any:
+    """Return what a JSON text says, as `json.loads` does, in a third of the time.
+
+    Raises:
+        ValueError: It is none.
+        RecursionError: It is nested too deeply.
+    """
+    try:
+        return from_json(data)
+    except ValueError:  # which it is also of half a character, of another encoding, or for what is nested
+        return json.loads(data)

@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 _AFTER_ITS_END_S = 1.0
 """Seconds in which a stream may close that is over, so that its connection can be used again."""
 
+_LATER = 1.05
+"""By how much more than its silence may pass until it is noticed."""
+
 _COUNTED = '"stream":true,"stream_options":{"include_usage":true}'
 _STREAMED = '"stream":true'
 _AT_ONCE = ""
@@ -127,8 +130,7 @@ class Asking:
                     if heard.is_over:
                         break
                     if self._hearing.first_s is not None:
-                        soon = asyncio.get_running_loop().time() + self._hearing.silence
-                        time.reschedule(soon if end is None else min(soon, end))
+                        self._bring_forward(time, end)
             except (httpx.HTTPError, OSError) as error:
                 if not self._hearing.broke_off:
                     raise
@@ -140,6 +142,13 @@ class Asking:
                         async for _ in chunks:
                             pass
         return self._whole(heard)
+
+    def _bring_forward(self, time: asyncio.Timeout, end: float | None) -> None:
+        """Let the time be over when it has been silent; some later, so that not every piece needs another timer."""
+        now, silence, when = asyncio.get_running_loop().time(), self._hearing.silence, time.when()
+        if when is None or when == end or when < now + silence:
+            soon = now + silence * _LATER
+            time.reschedule(soon if end is None else min(soon, end))
 
     def answer_in(self, body: bytes, limit: int) -> tuple[int, bytes] | None:
         """Return the same of a body that is a stream, though it was not said to be one; None of any other."""

@@ -29,6 +29,7 @@ from activities.models.bounds import (
     too_much,
 )
 from activities.models.completion import failure_in, regular
+from activities.models.events import json_in
 from activities.models.hearing import Hearing
 from activities.models.rates import HEADERS
 from activities.models.streaming import Asking, is_stream, stalled
@@ -192,7 +193,8 @@ async def _asked(send: Send, asking: Asking, bounds: Bounds, time: asyncio.Timeo
 
 def _limits_in(headers: httpx.Headers) -> dict[str, str]:
     """Return what headers tell of limits; to look each up by its name would go through all of them each time."""
-    return {name: value for name, value in headers.items() if name in HEADERS and value}
+    told = [name.lower() for name, value in headers.raw if value and b"ratelimit" in name.lower()]
+    return {name: headers[name] for name in map(bytes.decode, told) if name in HEADERS} if told else {}
 
 
 async def _body_of(response: httpx.Response, limit: int) -> bytes:
@@ -260,7 +262,7 @@ def _answer_in(path: str, body: bytes) -> dict[str, Any] | None:
     if form is None:
         return None
     try:
-        found = json.loads(body)
+        found = json_in(body)
     except ValueError as error:
         raise Unreadable(str(error)) from None
     except RecursionError:
