@@ -200,10 +200,11 @@ async def serve(
 
 async def run_until(stop: asyncio.Event, client: Client, serving: Sequence[Worker], grace: float) -> int:
     """Run workers until they are to stop, or one of them fails; calls in flight may go on for some seconds."""
+    from activities.contract.names import HEARING
     from workflows.serving.running import Running
 
     async with Running(serving, grace) as running:
-        queues = ", ".join(worker.task_queue for worker in serving)
+        queues = ", ".join(worker.task_queue for worker in serving if not worker.task_queue.startswith(f"{HEARING}/"))
         print(f"Serving on {client.service_client.config.target_host}: {queues}", flush=True)
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait([stopping, *running.tasks], return_when=asyncio.FIRST_COMPLETED)
