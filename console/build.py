@@ -49,16 +49,20 @@ class Build:
         self._introduce(spec)
         client = await open_client(target_host=self.server.address)
         calls = _Calls(self._say, self.team.kill if kill else None)
+        site = Site.of_run(self.folder / "workspaces", self.workflow_id, run_id)
         self._waits_for(lambda: calls.in_words() if self.team.serves else _WORKER_STARTS)
         try:
             reviews = await self.team.kept_up_during(calls.follow(client, self.workflow_id))
         except WorkflowFailureError as error:
             self._say(f"\nThe run failed: {error.cause}\nThe worker's log: {shown(self.team.log)}")
+            self._tell_where(site)
             return 1
         passed = sum(review["verdict"] == "PASS" for review in reviews)
         how_many = f"All {passed}" if passed == len(reviews) else f"{passed} of {len(reviews)}"
         self._say(f"\n{how_many} modules passed review. The library's own tests:\n")
-        return await self._check(Site.of_run(self.folder / "workspaces", self.workflow_id, run_id))
+        passed_tests = await self._check(site)
+        self._tell_where(site)
+        return 0 if passed_tests else 1
 
     def what_to_try_next(self) -> str:
         """Say how to look at the run again, and how to see that it holds."""
@@ -105,16 +109,21 @@ class Build:
             f"Worker:  process {self.team.pid}; kill it in another terminal, if you like: kill -9 {self.team.pid}\n"
         )
 
-    async def _check(self, site: Site) -> int:
+    async def _check(self, site: Site) -> bool:
         self._waits_for("the library's tests")
-        files, repository = site.tree(MAIN), shown(site.git.folder)
-        tests = await Workspace(files, allow_unsandboxed=True).run_tests()
+        tests = await Workspace(site.tree(MAIN), allow_unsandboxed=True).run_tests()
         self._say(str(tests))
-        self._say(f"\nFiles:       {shown(files)}")
-        self._say(f"Repository:  {repository}")
-        self._say(f"Who did it:  git -C {shlex.quote(repository)} log --graph {MAIN}")
+        return tests.passed
+
+    def _tell_where(self, site: Site) -> None:
+        """Say where all is that came of the run."""
+        self._say("")
+        if site.tree(MAIN).is_dir():  # since the first merge
+            repository = shown(site.git.folder)
+            self._say(f"Files:       {shown(site.tree(MAIN))}")
+            self._say(f"Repository:  {repository}")
+            self._say(f"Who did it:  git -C {shlex.quote(repository)} log --graph {MAIN}")
         self._say(f"History:     {shown(self.folder / 'temporal.db')}; the worker's log is beside it")
-        return 0 if tests.passed else 1
 
     def _ports(self) -> str:
         """Return the options by which a server has the addresses that this one has."""
