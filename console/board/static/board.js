@@ -38,7 +38,7 @@ const renewInPlace = (part, html) => {
   const focused = part.contains(document.activeElement) ? key(document.activeElement) : null;
   const unfolded = [...part.querySelectorAll("details[open] > summary")].map(key);
   part.innerHTML = html;
-  for (const one of part.querySelectorAll("a, summary")) {
+  for (const one of part.querySelectorAll("a, summary, button")) {
     if (unfolded.includes(key(one))) one.parentElement.open = true;
     if (key(one) === focused) one.focus({ preventScroll: true });
   }
