@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowHandle
 
+import workflows.program.sharding
 from activities import Agent, prompt, task, tool
 from activities.merger import Merger
 from activities.workspace.repository import Repository
@@ -83,6 +85,40 @@ class Clerk(Agent):
         self.workspace.write("lines", f"{known}{line}\n")
 
 
+class Printer(Agent):
+    """You print pages."""
+
+    workspace = Repository()
+
+    @task
+    def print(self, page: int) -> None:
+        """Print a page."""
+        self.workspace.write(f"{page}.txt", f"page {page}\n")
+
+
+class Proofreader(Agent):
+    """You look at what was merged, and scribble on it."""
+
+    workspace = Repository(read_only=True)
+
+    @task
+    def count(self, page: int) -> int:
+        """Count the pages, and write over one of them."""
+        found = self.workspace.list_files()
+        assert self.workspace.read(f"{page}.txt") == f"page {page}\n"
+        for name in found:
+            self.workspace.write(name, "scribbles")
+        return len(found)
+
+
+@choreography(printer=3, proofreader=3)
+async def edition(pages: int, printer: Printer, merger: Merger, proofreader: Proofreader) -> list[int]:
+    """Have pages printed and merged, and read."""
+    await scatter(range(pages), printer, lambda p, page: p.print(page))
+    await merger.merge(printer.name)
+    return await scatter(range(pages), proofreader, lambda p, page: p.count(page))
+
+
 @choreography(writer=2)
 async def book(chapters: list[str], writer: Writer, merger: Merger, reader: Reader) -> list[dict[str, str]]:
     """Have chapters written and merged, and read before and after."""
@@ -149,6 +185,22 @@ async def test_two_who_touch_one_file_both_come_to_main_each_commit_once(runs: R
     steps = site.git.text("log", "--format=%(trailers:key=Step,valueonly,separator=)%s", "main").splitlines()
     assert len(steps) == len(set(steps))
     assert {path.name for path in site.tree("main").iterdir()} == {*chapters, "index"}
+
+
+async def test_those_whose_calls_are_divided_over_workflows_work_on_their_branches_and_see_what_was_merged(
+    runs: Runs, workspaces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workflows.program.sharding, "SHARD_FROM", 5)
+    monkeypatch.setattr(workflows.program.sharding, "CALLS_PER_SHARD", 3)
+    async with runs.serving(__name__, "activities.merger"):
+        run = await runs.start(edition, 6)
+        assert await run.result() == [6] * 6
+    kinds = [event.event_type for event in (await run.fetch_history()).events]
+    assert kinds.count(EventType.EVENT_TYPE_CHILD_WORKFLOW_EXECUTION_COMPLETED) >= 4
+    site = site_of(run, workspaces)
+    assert authors(site) == [str(page) for page in range(6)]
+    branches = ("main", "printer-1", "printer-2", "printer-3")  # and none of who only reads
+    assert site.git.references("refs/heads/").keys() == {f"refs/heads/{branch}" for branch in branches}
 
 
 async def test_in_one_tree_no_line_is_lost(runs: Runs, workspaces: Path) -> None:
