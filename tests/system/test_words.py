@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from tests.console.board.conftest import serving
 from tests.provider import Provider, Streamed, Text
 from tests.system.forked import ForkedWorker
 
+COUNCIL = "tests.workflows.council"
 SENTENCE = "It rained all day, and nobody went out but the cat. "
 
 
@@ -27,15 +29,15 @@ async def test_a_sentence_whose_worker_is_killed_in_the_middle_is_there_once(
     provider.enqueue(
         Streamed(Text(SENTENCE), seconds=0.05, pieces=6), Streamed(Text(SENTENCE), seconds=0.05), Text("The end.")
     )
-    first, second = (ForkedWorker(server.address, "tests.workflows.council", heartbeat_timeout=2.0) for _ in range(2))
+    doomed = ForkedWorker(server.address, COUNCIL, heartbeat_timeout=2.0)
     events: list[tuple[str, dict[str, Any]]] = []
     shown: list[str] = []
     screen = io.StringIO()
-    first.serve()
+    doomed.serve()
     try:
         run = await runs.start("produce_twice", "Roses")
         at_a_terminal = asyncio.create_task(following(run.id, "press-1", every=0.5, console=Console(file=screen)))
-        async with serving(runs.client, "") as board:
+        async with serving(runs.client, "") as board, AsyncExitStack() as other:
             page = asyncio.create_task(_read_page(board.stream("GET", f"/runs/{run.id}/live"), shown))
             async with board.stream("GET", f"/runs/{run.id}/words?instance=press-1") as stream:
                 event = ""
@@ -44,15 +46,14 @@ async def test_a_sentence_whose_worker_is_killed_in_the_middle_is_there_once(
                         event = line.removeprefix("event: ")
                     elif line.startswith("data: {"):
                         events.append((event, json.loads(line.removeprefix("data: "))))
-                        if first.is_running and len(_words(events)) > 10:
-                            first.kill()
-                            second.serve()
+                        if doomed.is_running and len(_words(events)) > 10:
+                            doomed.kill()
+                            await other.enter_async_context(runs.serving(COUNCIL))
             await page
-        await run.result()
-        assert await at_a_terminal == 0
+            await run.result()
+            assert await at_a_terminal == 0
     finally:
-        first.kill()
-        second.kill()
+        doomed.kill()
     names = [name for name, _ in events]
     again = names.index("again")
     assert SENTENCE.startswith(_words(events[:again]))

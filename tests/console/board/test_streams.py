@@ -14,7 +14,7 @@ from tests.conftest import Runs
 from tests.provider import Provider, Slow, Streamed, Text
 
 COUNCIL = ("tests.workflows.council",)
-SENTENCE = "It rained all day, and nobody went out. " * 5
+SENTENCE = "It rained all day, and nobody went out. " * 3
 LONG = "It rained. " * 20_000
 
 
