@@ -132,7 +132,7 @@ async def test_a_tool_is_approved_with_other_arguments_after_one_that_does_not_f
         await page.keyboard.press("Enter")
 
         await page.wait_for_selector("label:has([name='answer.arguments.copies']) >> text=valid integer")
-        assert await page.evaluate("document.activeElement.name") == "answer.arguments.copies"
+        await page.wait_for_function("document.activeElement.name === 'answer.arguments.copies'")
         if scripts:  # what changes meanwhile takes nothing away
             for act, word in (("pause", "paused"), ("resume", "waits")):
                 await board.post(f"/runs/{run.id}/{act}")
