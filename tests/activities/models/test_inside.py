@@ -12,6 +12,7 @@ import litellm
 import pytest
 
 from activities.errors import ModelRefused
+from activities.models import inside
 from activities.models.model import ModelRequest, complete
 from tests.hostile import says
 from tests.provider import Provider, Request, Text
@@ -109,6 +110,8 @@ async def test_callbacks_of_litellm_are_told_of_each_answer_if_there_are_any(
         async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
             loop.call_soon_threadsafe(told.set)
 
+    for name in inside._CALLBACKS:  # of which litellm makes entries in the others
+        monkeypatch.setattr(litellm, name, [])
     monkeypatch.setattr(litellm, "callbacks", [Told()])
 
     await sent(provider, "openai/any", {})

@@ -10,6 +10,7 @@ import litellm
 import pytest
 
 from activities.errors import AgentError
+from activities.models import inside
 from activities.models.asking import apart
 from activities.models.model import Answer, ModelRequest, complete
 from tests.hostile import call, calls, completion, says
@@ -54,6 +55,13 @@ class Long:
             return await ask(**question)
 
         monkeypatch.setattr(litellm, "acompletion", counted)
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget callbacks, which litellm keeps that was given some by another test."""
+    for name in inside._CALLBACKS:
+        monkeypatch.setattr(litellm, name, [])
 
 
 @pytest.fixture
