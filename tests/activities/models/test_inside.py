@@ -12,7 +12,7 @@ import litellm
 import pytest
 
 from activities.errors import ModelRefused
-from activities.models import inside
+from activities.models import inside, short_way
 from activities.models.model import ModelRequest, complete
 from tests.hostile import says
 from tests.provider import Provider, Request, Text
@@ -27,6 +27,11 @@ MESSAGES: list[dict[str, Any]] = [
 ]
 TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}]
 SHAPE = {"type": "json_schema", "json_schema": {"name": "v", "schema": {"type": "object"}, "strict": True}}
+
+
+@pytest.fixture(autouse=True)
+def each_question_is_the_first_of_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(short_way, "_forms", short_way._Forms())
 
 
 async def sent(provider: Provider, model: str, parameters: dict[str, Any]) -> Request:

@@ -10,7 +10,7 @@ import litellm
 import pytest
 
 from activities.errors import AgentError
-from activities.models import inside
+from activities.models import inside, short_way
 from activities.models.asking import apart
 from activities.models.model import Answer, ModelRequest, complete
 from tests.hostile import call, calls, completion, says
@@ -62,6 +62,12 @@ def nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget callbacks, which litellm keeps that was given some by another test."""
     for name in inside._CALLBACKS:
         monkeypatch.setattr(litellm, name, [])
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget kinds of another test, whose provider may have had the same port."""
+    monkeypatch.setattr(short_way, "_forms", short_way._Forms())
 
 
 @pytest.fixture
