@@ -271,5 +271,5 @@ def delay(failures: int, retry_after: float | None) -> float:
     """
     grown = min(FIRST_DELAY_S * 2.0 ** min(failures - 1, 20), LONGEST_DELAY_S)
     if retry_after is None:
-        return grown * random.uniform(0.75, 1.0)
+        return grown * random.uniform(0.9, 1.0)
     return retry_after if failures == 1 else max(retry_after, min(grown / 2, _SOON_S))
