@@ -13,6 +13,7 @@ import asyncio
 import base64
 import json
 import time
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -47,7 +48,10 @@ _LEFT_ALONE_S = 2.0
 """Seconds for which a process is not asked that has not answered."""
 
 _REMEMBERED_S = 60.0
-"""Seconds after which a process is forgotten that makes no calls, and a call that has ended: more than it is told."""
+"""Seconds after which a process is forgotten that makes no calls, and a call that has gone."""
+
+_ENDED_S = 12.0
+"""Seconds after which a call is forgotten that has ended; a little longer than its process tells of it."""
 
 _SHOWN, _SHOWN_AT_ONCE = 200, 50
 
@@ -186,7 +190,7 @@ class Overhearing:
         self._processes = {name: at for name, at in self._processes.items() if now - at < _REMEMBERED_S}
         under_way = {step_of(call.activity_id) for call in calls}
         for step, heard in list(self.calls.items()):
-            if step not in under_way and now - heard.heard_at > _REMEMBERED_S:
+            if step not in under_way and now - heard.heard_at > (_ENDED_S if heard.state == "ended" else _REMEMBERED_S):
                 del self.calls[step]
 
     async def _ask(self, process: str) -> None:
@@ -261,6 +265,7 @@ class Reader:
         self._known = dict(known or {})
         self._instance = instance
         self._is_first = known is None
+        self._seen: set[str] = set()
 
     @classmethod
     def at(cls, position: str, instance: str = "") -> Reader:
@@ -271,16 +276,21 @@ class Reader:
             instance: As above.
         """
         try:
-            known = _POSITIONS.validate_json(base64.urlsafe_b64decode(position))
-        except (ValueError, ValidationError):
+            data = zlib.decompressobj().decompress(base64.urlsafe_b64decode(position), _LONGEST_POSITION)
+            told = _POSITIONS.validate_json(data)
+        except (ValueError, ValidationError, zlib.error):
             return cls(None, instance)
-        return cls(known if position else None, instance)
+        known = {
+            step: SoFar(attempt=attempt, entries=entries, answer=answer, characters=characters, state=state)
+            for step, (attempt, entries, answer, characters, state) in told.items()
+        }
+        return cls(known, instance)
 
     @property
     def position(self) -> str:
         """Where it is, in a word."""
-        told = {step: known.model_dump(exclude_defaults=True) for step, known in self._known.items()}
-        return base64.urlsafe_b64encode(json.dumps(told, separators=(",", ":")).encode()).decode()
+        told = {step: list(known.model_dump().values()) for step, known in self._known.items()}
+        return base64.urlsafe_b64encode(zlib.compress(json.dumps(told, separators=(",", ":")).encode())).decode()
 
     def news(self, calls: Mapping[str, CallHeard]) -> list[News]:
         """Return what is new."""
@@ -290,7 +300,9 @@ class Reader:
             if not self._instance or call.instance == self._instance
             for news in self._of(call)
         ]
-        self._known = {step: known for step, known in self._known.items() if step in calls}
+        gone = self._seen - calls.keys()
+        self._seen = set(calls)
+        self._known = {step: known for step, known in self._known.items() if step not in gone}
         self._is_first = False
         return told
 
@@ -299,6 +311,8 @@ class Reader:
         if known is None and self._is_first and call.state == "ended":  # before anybody read
             self._known[call.step] = call.so_far
             return
+        if known is not None and known.attempt == call.attempt and _is_behind(call.so_far, known):
+            return  # it has just begun to be heard here
         if known is None:
             yield _news("call", call)
             known = SoFar()
@@ -315,7 +329,14 @@ class Reader:
         self._known[call.step] = call.so_far
 
 
-_POSITIONS = TypeAdapter(dict[str, SoFar])
+_POSITIONS = TypeAdapter(dict[str, tuple[str, int, int, int, State]])
+_LONGEST_POSITION = 1_000_000
+
+
+def _is_behind(heard: SoFar, known: SoFar) -> bool:
+    if (heard.entries, heard.answer) < (known.entries, known.answer):
+        return True
+    return heard.answer == known.answer and heard.characters < known.characters
 
 
 def _news(event: Any, call: CallHeard, **told: Any) -> News:

@@ -41,7 +41,7 @@ from activities.contract.names import (
     of_team,
     team_of,
 )
-from activities.contract.text import clip, explain
+from activities.contract.text import clip, digest_of, explain
 from activities.declarations.agent import Agent, patience_of
 from activities.declarations.method import Method
 from activities.errors import (
@@ -228,7 +228,8 @@ def _heard(recorder: _Recorder, work: Work) -> AbstractContextManager[None]:
     info, call = activity.info(), recorder.heartbeats.call
     assert call is not None  # it is known by now whose it is
     began = info.started_time.timestamp()
-    recorder.received.begin(call, f"{info.workflow_run_id}/{info.attempt}/{began}", began, work.said_so_far)
+    attempt = digest_of(f"{info.workflow_run_id}/{info.attempt}/{began}")
+    recorder.received.begin(call, attempt, began, work.said_so_far)
     return in_flight(call.workflow_id, recorder.received)
 
 

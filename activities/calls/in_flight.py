@@ -48,7 +48,7 @@ def said_here(asked: Asked) -> list[Saying]:
     told: list[Saying] = []
     size = 0
     for step, call in list(_calls.get(asked.run, {}).items()):
-        saying = call.saying(asked.so_far.get(step, SoFar()))
+        saying = call.saying(asked.so_far.get(step, SoFar())) if call.has_said else None
         if saying is not None:
             told.append(saying)
             size += len(saying.model_dump_json())

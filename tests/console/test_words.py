@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Iterator
+from uuid import uuid4
 
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 
@@ -127,3 +129,15 @@ def test_a_late_reader_is_told_all_at_once_and_what_is_whole_in_the_place_of_its
     assert list(in_words(reader.news({"1": heard}))) == ["It rained all day.", "ended"]
     assert list(in_words(Reader().news({"1": heard}))) == []
     assert Reader.at("no position")._known == {}
+
+
+def test_a_position_among_many_calls_fits_into_a_header_and_is_gone_on_from() -> None:
+    reader, heard = Reader(), call(saying("It rained."))
+    numbered = [f"12.{number}.1" for number in range(150)]
+    steps = {step: dataclasses.replace(heard, step=step, attempt=uuid4().hex[:16]) for step in numbered}
+    reader.news(steps)
+    assert len(reader.position) < 8_000
+    again = Reader.at(reader.position)
+    assert again.news({}) == []  # as before somebody has answered
+    behind = {step: dataclasses.replace(one, words=[]) for step, one in steps.items()}
+    assert again.news(behind) == again.news(steps) == []
