@@ -44,13 +44,14 @@ async def measure(minutes: float, processes: int, calls: int, limits: str) -> di
             answered = len(provider.requests)
             ran = await run
     at = [request.at for request in provider.requests if away[0] <= request.at < away[1]]
-    at_first = sum(moment < away[0] + 1 for moment in at)
+    at_first, soon = (sum(moment < away[0] + seconds for moment in at) for seconds in (1, 5))
     return {
         "processes": processes,
         "minutes": minutes,
         "answered before": answered,
         "asked meanwhile": len(at),
         "of these in the first second": at_first,
+        "in the next four": soon - at_first,
         "answered": sum(answer == "Done." for answer in ran.result),
         "of": calls,
         "over after": round(time.monotonic() - away[1], 1),

@@ -28,7 +28,7 @@ async def transcript(client: Client, conversation: str) -> list[Any]:
 async def ended(client: Client, conversation: str) -> WorkflowExecutionStatus:
     """Wait for the end of a conversation."""
     handle = client.get_workflow_handle(conversation)
-    await asyncio.wait_for(handle.result(), 10)
+    await asyncio.wait_for(handle.result(), 60)
     status = (await handle.describe()).status
     assert status is not None
     return status
