@@ -62,7 +62,7 @@ class Clerk(Agent):
     @task
     async def meet(self, who: str) -> str:
         """Wait until someone else is here as well."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await meeting.wait()
         return who
 

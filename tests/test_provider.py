@@ -89,7 +89,7 @@ async def ask(provider: Provider, text: str = "hi", **options: Any) -> Any:
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait until the provider's threads have made it true."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)
 

@@ -362,7 +362,7 @@ async def test_cancelling_the_call_ends_a_tool_and_the_call(provider: Provider) 
     started = asyncio.Event()
     provider.enqueue(call("wait"))
     asking = asyncio.ensure_future(Waiting().ask())
-    await asyncio.wait_for(started.wait(), 5)
+    await asyncio.wait_for(started.wait(), 60)
 
     asking.cancel()
 

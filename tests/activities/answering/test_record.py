@@ -462,7 +462,7 @@ async def test_what_is_asked_beside_a_call_that_is_cancelled_ends_at_once(provid
 
     working.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(working, 5)
+        await asyncio.wait_for(working, 60)
 
 
 async def test_a_prompt_that_nobody_awaits_is_asked_no_more_when_its_call_has_ended(provider: Provider) -> None:

@@ -233,12 +233,12 @@ async def test_whoever_asks_when_the_last_lease_is_about_to_end_gets_another(mon
     monkeypatch.setenv("MODEL_LIMITS", "openai/*=60rpm")
     monkeypatch.setattr(throttle, "_IDLE_REPORTS", 1)
     one, leases = Throttle("openai/any"), Sparing()
-    await asyncio.wait_for(one.ask("run", 10, leases).given, 10)
-    await asyncio.wait_for(leases.idle.wait(), 10)
+    await asyncio.wait_for(one.ask("run", 10, leases).given, 60)
+    await asyncio.wait_for(leases.idle.wait(), 60)
     while one._lease is not None and one._lease.rates.requests:
         await asyncio.sleep(0.01)
     one._requests.empty()
-    await asyncio.wait_for(one.ask("run", 10, leases).given, 10)
+    await asyncio.wait_for(one.ask("run", 10, leases).given, 60)
 
 
 async def test_whoever_leaves_the_line_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,10 +246,10 @@ async def test_whoever_leaves_the_line_holds_up_nobody(monkeypatch: pytest.Monke
     one = Throttle("openai/any")
     leases = Once(Lease(rates=Rates(requests=60), seconds=30, again_s=30))
     permits = [one.ask("run", 10, leases) for _ in range(50)]
-    await asyncio.wait_for(permits[0].given, 10)
+    await asyncio.wait_for(permits[0].given, 60)
     for permit in permits[1:-1]:
         one.leave(permit)
-    await asyncio.wait_for(permits[-1].given, 10)
+    await asyncio.wait_for(permits[-1].given, 60)
     assert one._keeping is not None
     one._keeping.cancel()
 
@@ -276,13 +276,13 @@ async def test_in_an_outage_one_process_tries_for_all_though_no_limits_are_known
     other.fails()
     assert one.matters
     assert other.matters
-    await asyncio.wait_for(one.ask("run", 10, leases).given, 10)
+    await asyncio.wait_for(one.ask("run", 10, leases).given, 60)
     waiting = other.ask("run", 10, leases_of_other)
     while leases_of_other.reports < 3:
         await asyncio.sleep(0.01)
     assert not waiting.given.done()
     one.answered()
-    await asyncio.wait_for(waiting.given, 10)
+    await asyncio.wait_for(waiting.given, 60)
     assert together.limits == Rates()  # what was answered meanwhile is no limit
 
 
@@ -296,7 +296,7 @@ async def test_a_process_that_tries_goes_on_to_do_so_while_its_calls_wait(monkey
         await asyncio.sleep(0.01)
     is_waited_for = False
     assert one._keeping is not None
-    await asyncio.wait_for(one._keeping, 10)
+    await asyncio.wait_for(one._keeping, 60)
 
 
 async def test_a_process_tries_by_itself_when_nobody_says_any_more_that_another_does() -> None:
@@ -314,10 +314,10 @@ async def test_a_process_tries_by_itself_when_nobody_says_any_more_that_another_
 async def test_nothing_is_sent_after_a_failure_before_it_is_known_who_tries() -> None:
     one, leases = Throttle("openai/any"), Shared("one", pot.Pot())
     one.fails()
-    await asyncio.wait_for(one.ask("run", 10, leases).given, 10)
+    await asyncio.wait_for(one.ask("run", 10, leases).given, 60)
     told = leases.reports
     one.fails()
-    await asyncio.wait_for(one.ask("run", 10, leases).given, 10)
+    await asyncio.wait_for(one.ask("run", 10, leases).given, 60)
     assert leases.reports > told
     one.fails()
     at_once = one.ask("run", 10, leases)

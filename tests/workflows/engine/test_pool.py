@@ -227,7 +227,7 @@ def pools_of(claims: list[Claim]) -> int:
 
 def run(programme: Programme, claims: list[Claim]) -> None:
     async def in_time() -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await programme.run(claims)
 
     asyncio.run(in_time())

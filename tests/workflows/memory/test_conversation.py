@@ -359,7 +359,7 @@ async def test_a_signal_that_is_junk_changes_nothing(talks: Client, name: str, j
     conversation = new_conversation()
     one = await say(talks, conversation, "1", "one")
     await talks.get_workflow_handle(conversation).signal(name, args=junk)
-    assert await asyncio.wait_for(remembered(talks, conversation, one), 10) == ["one"]
+    assert await asyncio.wait_for(remembered(talks, conversation, one), 60) == ["one"]
 
 
 async def test_a_packed_commit_that_is_junk_changes_nothing(talks: Client) -> None:
@@ -367,14 +367,14 @@ async def test_a_packed_commit_that_is_junk_changes_nothing(talks: Client) -> No
     one = await say(talks, conversation, "1", "one")
     commit = {"id": "x", "after": one, "run": "r", "call": "c", "base": 1, "packed": "junk"}
     await talks.get_workflow_handle(conversation).signal("commit", commit)
-    assert await asyncio.wait_for(texts(talks, conversation), 10) == ["one"]
+    assert await asyncio.wait_for(texts(talks, conversation), 60) == ["one"]
 
 
 @pytest.mark.parametrize("junk", [["text"], [{"owner": 7}], [{"ground": {"commit": "x", "packed": 8}}]])
 async def test_a_conversation_that_is_started_by_hand_with_junk_fails_once(talks: Client, junk: list[Any]) -> None:
     handle = await talks.start_workflow(CONVERSATION, args=junk, id=new_conversation(), task_queue=CHOREOGRAPHY_QUEUE)
     with pytest.raises(WorkflowFailureError) as failed:
-        await asyncio.wait_for(handle.result(), 10)
+        await asyncio.wait_for(handle.result(), 60)
     assert isinstance(failed.value.cause, ApplicationError)
 
 
@@ -429,7 +429,7 @@ async def test_a_tell_that_is_no_text_is_refused_and_changes_nothing(talks: Clie
     memory = memory_of(talks, conversation, "1")
     await memory.recall()
     with pytest.raises(WorkflowUpdateFailedError):
-        await asyncio.wait_for(talks.get_workflow_handle(conversation).execute_update("tell", nonsense), 10)
+        await asyncio.wait_for(talks.get_workflow_handle(conversation).execute_update("tell", nonsense), 60)
     assert list(await memory.tells()) == []
 
 
