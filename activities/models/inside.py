@@ -30,6 +30,9 @@ NEEDED_AT_FIRST_USE = (
 NEEDED_BY_CLIENTS = ("jiter", "openai.resources.chat", "litellm._service_logger")
 """What it imports at its first request to a provider."""
 
+MOST_CONNECTIONS = 10_000
+"""Connections of a process, and of it to one host: how many calls there are at a time is said elsewhere."""
+
 _NAMES_KEPT = 1_000
 
 _CALLBACKS = (
@@ -74,6 +77,9 @@ def guard_litellm() -> None:
     over_aiohttp.handle_async_request = guarded(over_aiohttp.handle_async_request)
     handler.AsyncHTTPTransport = Guarded
     handler.AsyncHTTPHandler._create_httpx_transport = staticmethod(create_httpx_transport)
+    for limit in ("AIOHTTP_CONNECTOR_LIMIT", "AIOHTTP_CONNECTOR_LIMIT_PER_HOST"):
+        if limit not in os.environ:
+            setattr(handler, limit, MOST_CONNECTIONS)
     redaction: Any = secret_redaction
     redact = redaction.python_redact_string
     redaction.python_redact_string = lambda text: redact(clip(text, SHORT_ERROR))

@@ -204,6 +204,18 @@ async def test_a_question_to_openais_protocol_is_prepared_without_a_thread(
     assert given.count(litellm.main.completion) == by_a_thread
 
 
+async def test_a_worker_may_have_as_many_requests_at_a_time_as_calls(provider: Provider) -> None:
+    from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+
+    await sent(provider, "openai/any", {})
+    made: Any = AsyncHTTPHandler._create_aiohttp_transport()
+    session = made.get_valid_client_session()
+    limits = session.connector.limit, session.connector.limit_per_host
+    await session.close()
+
+    assert limits == (inside.MOST_CONNECTIONS,) * 2
+
+
 async def test_providers_are_listed_for_each_question_and_are_what_they_were(
     provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
