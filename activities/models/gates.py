@@ -120,6 +120,11 @@ class Gate:
         finally:
             self._waiting -= 1
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the model is not to be had."""
+        return self._since is not None
+
     def admits(self) -> bool:
         """Whether a request may be sent now."""
         if self._since is not None:

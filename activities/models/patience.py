@@ -160,6 +160,8 @@ async def _until_given(
             done, _ = await asyncio.wait([permit.given], timeout=most - _TOLD_S)
     if not done and most < patience.left:
         raise TurnNotCome(f"{gate.about} {throttle.in_words()}: the request's turn has not come in {most:g} s.")
+    if not done and gate.is_closed:
+        raise _exhausted([gate], patience)
     if not done:
         raise PatienceExhausted(
             f"{gate.about} {throttle.in_words()}, and the call's turn has not come. It was to wait "
@@ -219,15 +221,19 @@ async def _turn(gates: Sequence[Gate], patience: Patience, began: float) -> None
             now = time.monotonic()
             next_try = min(gate.seconds_to_next_try() for gate in gates)
             if now + next_try > ends:
-                away = "; ".join(f"{gate.about} is not to be had: {gate.in_words()}" for gate in gates)
-                raise PatienceExhausted(
-                    f"{away}. The call was to wait {patience.seconds:g} s in all. Raise patience, on the agent's class "
-                    "or in @prompt(patience=…), or use another model."
-                )
+                raise _exhausted(gates, patience)
             if now - began > _TOLD_S:
                 await patience.tells(gates[0])
             least, most = _LOOK_S
             await asyncio.sleep(min(max(next_try, least), most) * random.uniform(0.7, 1.0))
+
+
+def _exhausted(gates: Sequence[Gate], patience: Patience) -> PatienceExhausted:
+    away = "; ".join(f"{gate.about} is not to be had: {gate.in_words()}" for gate in gates)
+    return PatienceExhausted(
+        f"{away}. The call was to wait {patience.seconds:g} s in all. Raise patience, on the agent's class or in "
+        "@prompt(patience=…), or use another model."
+    )
 
 
 @dataclass

@@ -36,9 +36,6 @@ REFUSED_APART_S = 10.0
 _MANY_REFUSED = 10
 """Seconds for which they matter, though none are told, after one was refused so long after the first."""
 
-OUTAGE_S = 300.0
-"""Seconds for which it matters who asks after the provider was away."""
-
 SOONEST_S = 1.0
 """Seconds between two reports at least."""
 
@@ -131,7 +128,8 @@ class Throttle:
     @property
     def matters(self) -> bool:
         """Whether requests have to wait for their turn."""
-        return time.monotonic() < self._matter_until and not self._off
+        is_away = self._is_away or (self._lease is not None and self._lease.away)
+        return (is_away or time.monotonic() < self._matter_until) and not self._off
 
     @property
     def limits(self) -> Rates:
@@ -175,7 +173,6 @@ class Throttle:
     def fails(self) -> None:
         """Learn that the provider is away: nothing is sent before it is known which process tries when it is back."""
         self._outage, self._is_away = "away", True
-        self._matters_for(OUTAGE_S)
         self._wanted.set()
         self._is_to_hear = self._keeping is not None and not self._keeping.done()
 
@@ -288,8 +285,6 @@ class Throttle:
                 lease = await leases.lease(self.name, report)
                 self._lease, self._ends, pause = lease, reported + lease.seconds, lease.again_s
                 self._turns.weigh(lease.weights)
-                if lease.away:
-                    self._matters_for(OUTAGE_S)
             except Exception as error:  # whatever it is, calls wait for what comes of it
                 if not isinstance(error, NoLease):
                     logger.exception("no lease of %s", self.name)

@@ -4,10 +4,12 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from temporalio.client import Client, WorkflowFailureError
+from temporalio.service import RPCError
 
 from activities import Agent, prompt
 from activities.contract.leases import Lease, NoLease, Rates, Report
@@ -62,13 +64,22 @@ LIMITERS = "WorkflowType = 'limiter' AND ExecutionStatus = 'Running'"
 
 @pytest.fixture(autouse=True)
 async def no_limiter(client: Client, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    """Let none live longer than its test."""
+    """Let none live longer than its test, and none of another test any longer."""
+    await end_limiters(client)
     monkeypatch.setattr(limiter, "ENDS_AFTER_S", 4.0)
     monkeypatch.setattr(pot, "REPORT_EVERY_S", 1.0)
     monkeypatch.setattr(throttle, "SOONEST_S", 0.2)
     yield
-    async for found in client.list_workflows(LIMITERS):
-        await client.get_workflow_handle(found.id).terminate("the test is over")
+    await end_limiters(client)
+
+
+async def end_limiters(client: Client) -> None:
+    async with asyncio.timeout(60):
+        while found := await limiters(client):
+            for one in found:
+                with suppress(RPCError):  # it has ended by itself
+                    await client.get_workflow_handle(one).terminate("the test is over")
+            await asyncio.sleep(0.05)
 
 
 async def limiters(client: Client) -> list[str]:
