@@ -45,13 +45,13 @@ class Follower:
         self._instance = instance
         self._page = _Page(write)
         self._shown: dict[str, dict[int, Said]] = {}
-        """What calls have said, by steps and numbers: another attempt may say some of it again."""
+        """What calls have said, by numbers: another attempt may say some of it again."""
         self._ahead: list[tuple[str, Said]] = []
-        """What was shown before it was in the conversation, and of which step it is."""
+        """What was shown before it was in the conversation, and of which call it is."""
         self._behind: list[Said] = []
         """What was shown from the conversation, and may still be heard from the process that has said it."""
         self._places: dict[str, int] = {}
-        """Where in that calls are, by steps."""
+        """Where in that calls are."""
         self._is_first = True
         self._looked = 0.0
 
@@ -75,40 +75,40 @@ class Follower:
             await self._show_conversation()
 
     def _take(self, news: News) -> None:
-        shown = self._shown.setdefault(news.step, {})
+        shown = self._shown.setdefault(news.call, {})
         if news.event == "call":
             self._page.line(f"▸ {news.method} (step {news.step})")
         elif news.event == "again":
             self._page.begin_again()
-            self._ahead = [(news.step, said) for number, said in shown.items() if number < (news.stand or 0)]
+            self._ahead = [(news.call, said) for number, said in shown.items() if number < (news.stand or 0)]
         elif news.event == "words" and news.kind == "text":
             self._page.words(news.text or "")
         elif news.said is not None and news.number is not None:
             known = shown.get(news.number) == news.said  # from an attempt that has died since
             shown[news.number] = news.said
-            if self._comes_late(news.step, news.number, news.said):
+            if self._comes_late(news.call, news.number, news.said):
                 return
-            self._ahead.append((news.step, news.said))
+            self._ahead.append((news.call, news.said))
             if not known:
                 self._page.said(news.said)
 
-    def _comes_late(self, step: str, number: int, said: Said) -> bool:
+    def _comes_late(self, call: str, number: int, said: Said) -> bool:
         """Whether a call says what was shown from the conversation: it has ended since it was heard last."""
         if number == 0:
-            self._places[step] = max(
+            self._places[call] = max(
                 (at for at, one in enumerate(self._behind) if one == said), default=len(self._behind)
             )
-        at = self._places.get(step, len(self._behind))
+        at = self._places.get(call, len(self._behind))
         if self._behind[at : at + 1] != [said]:
-            self._places.pop(step, None)
+            self._places.pop(call, None)
             return False
-        self._places[step] = at + 1
+        self._places[call] = at + 1
         return True
 
     async def _show_conversation(self) -> None:
         """Show what is in the conversation, but for what was shown before."""
         self._looked = time.monotonic()
-        ended = {step for step, call in self._hearing.calls.items() if call.state == "ended"}
+        ended = {name for name, call in self._hearing.calls.items() if call.state == "ended"}
         if (new := await self._conversation.news()) is None:
             return
         self._behind, self._places = [], {}
@@ -119,7 +119,7 @@ class Follower:
                     self._page.said(one)
             if said.who == "failed":
                 self._page.line("· the call has failed; the agent will not remember it")
-        self._ahead = [(step, said) for step, said in self._ahead if step not in ended]
+        self._ahead = [(call, said) for call, said in self._ahead if call not in ended]
 
     def _was_shown(self, said: Said) -> bool:
         at = next((at for at, (_, one) in enumerate(self._ahead) if one == said), None)

@@ -68,6 +68,7 @@ class CallHeard:
         heard_at: When something was heard of it last.
     """
 
+    call: str
     step: str
     instance: str
     method: str
@@ -80,6 +81,11 @@ class CallHeard:
     words: list[Words] = field(default_factory=list)
     state: State = "silent"
     heard_at: float = 0.0
+
+    @classmethod
+    def of(cls, told: Saying) -> CallHeard:
+        """Begin with what was told first of an attempt."""
+        return cls(told.call, told.step, told.instance, told.method, told.attempt, told.began, told.resumed)
 
     @property
     def characters(self) -> int:
@@ -128,7 +134,7 @@ class Overhearing:
     """Hears what the calls of a run say.
 
     Attributes:
-        calls: By their steps.
+        calls: By their names, as they come; a step may come again, where a run goes on anew.
         is_over: Whether the run has ended.
     """
 
@@ -189,13 +195,16 @@ class Overhearing:
                 self._processes[call.last_worker_identity] = now
         self._processes = {name: at for name, at in self._processes.items() if now - at < _REMEMBERED_S}
         under_way = {step_of(call.activity_id) for call in calls}
-        for step, heard in list(self.calls.items()):
-            if step not in under_way and now - heard.heard_at > (_ENDED_S if heard.state == "ended" else _REMEMBERED_S):
-                del self.calls[step]
+        for name, heard in list(self.calls.items()):
+            has_ended = heard.state == "ended"
+            if (has_ended or heard.step not in under_way) and now - heard.heard_at > (
+                _ENDED_S if has_ended else _REMEMBERED_S
+            ):
+                del self.calls[name]
 
     async def _ask(self, process: str) -> None:
         handle = self._client.get_workflow_handle(hearing_of(process))
-        asked = Asked(run=self._run, so_far={step: call.so_far for step, call in self.calls.items()})
+        asked = Asked(run=self._run, so_far={name: call.so_far for name, call in self.calls.items()})
         try:
             try:
                 told = await handle.query("saying", asked, result_type=list[Saying], rpc_timeout=_GIVEN_UP_AFTER)
@@ -218,10 +227,12 @@ class Overhearing:
             self._take(one)
 
     def _take(self, told: Saying) -> None:
-        known = self.calls.get(told.step)
+        known = self.calls.get(told.call)
         if known is None or (known.attempt != told.attempt and known.began <= told.began):
-            new = CallHeard(told.step, told.instance, told.method, told.attempt, told.began, told.resumed)
-            self.calls[told.step] = known = new
+            for other in self.calls.values():
+                if other.step == told.step and other.call != told.call and other.began <= told.began:
+                    other.state = "ended"  # of a run that goes on anew, or was reset
+            self.calls[told.call] = known = CallHeard.of(told)
         if known.attempt == told.attempt and told.number <= len(known.entries):
             known.take(told)
 
@@ -236,6 +247,8 @@ class News(BaseModel):
     """
 
     event: Literal["call", "words", "said", "again", "ended"]
+    call: str
+    """Which call it is: its step may come again, where the run goes on anew."""
     step: str
     instance: str
     method: str
@@ -281,15 +294,15 @@ class Reader:
         except (ValueError, ValidationError, zlib.error):
             return cls(None, instance)
         known = {
-            step: SoFar(attempt=attempt, entries=entries, answer=answer, characters=characters, state=state)
-            for step, (attempt, entries, answer, characters, state) in told.items()
+            name: SoFar(attempt=attempt, entries=entries, answer=answer, characters=characters, state=state)
+            for name, (attempt, entries, answer, characters, state) in told.items()
         }
         return cls(known, instance)
 
     @property
     def position(self) -> str:
         """Where it is, in a word."""
-        told = {step: list(known.model_dump().values()) for step, known in self._known.items()}
+        told = {name: list(known.model_dump().values()) for name, known in self._known.items()}
         return base64.urlsafe_b64encode(zlib.compress(json.dumps(told, separators=(",", ":")).encode())).decode()
 
     def news(self, calls: Mapping[str, CallHeard]) -> list[News]:
@@ -302,14 +315,14 @@ class Reader:
         ]
         gone = self._seen - calls.keys()
         self._seen = set(calls)
-        self._known = {step: known for step, known in self._known.items() if step not in gone}
+        self._known = {name: known for name, known in self._known.items() if name not in gone}
         self._is_first = False
         return told
 
     def _of(self, call: CallHeard) -> Iterator[News]:
-        known = self._known.get(call.step)
+        known = self._known.get(call.call)
         if known is None and self._is_first and call.state == "ended":  # before anybody read
-            self._known[call.step] = call.so_far
+            self._known[call.call] = call.so_far
             return
         if known is not None and known.attempt == call.attempt and _is_behind(call.so_far, known):
             return  # it has just begun to be heard here
@@ -326,7 +339,7 @@ class Reader:
                 yield _news("words", call, kind=words.kind, text=words.text, tool=words.tool or None)
         if call.state == "ended" and known.state != "ended":
             yield _news("ended", call)
-        self._known[call.step] = call.so_far
+        self._known[call.call] = call.so_far
 
 
 _POSITIONS = TypeAdapter(dict[str, tuple[str, int, int, int, State]])
@@ -340,4 +353,4 @@ def _is_behind(heard: SoFar, known: SoFar) -> bool:
 
 
 def _news(event: Any, call: CallHeard, **told: Any) -> News:
-    return News(event=event, step=call.step, instance=call.instance, method=call.method, **told)
+    return News(event=event, call=call.call, step=call.step, instance=call.instance, method=call.method, **told)

@@ -228,8 +228,9 @@ def _heard(recorder: _Recorder, work: Work) -> AbstractContextManager[None]:
     info, call = activity.info(), recorder.heartbeats.call
     assert call is not None  # it is known by now whose it is
     began = info.started_time.timestamp()
-    attempt = digest_of(f"{info.workflow_run_id}/{info.attempt}/{began}")
-    recorder.received.begin(call, attempt, began, work.said_so_far)
+    name = digest_of(f"{info.workflow_run_id}/{call.step}")[:12]
+    attempt = digest_of(f"{name}/{info.attempt}/{began}")
+    recorder.received.begin(call, name, attempt, began, work.said_so_far)
     return in_flight(call.workflow_id, recorder.received)
 
 

@@ -17,7 +17,7 @@ _MOST = 200_000
 """Characters that are told at once, more or less: what is larger would go to the store, where there is one."""
 
 _calls: dict[str, dict[str, Received]] = {}
-"""By run and step."""
+"""By run and call."""
 
 _ended: deque[tuple[float, str, Received]] = deque()
 
@@ -30,7 +30,7 @@ def in_flight(run: str, call: Received) -> Iterator[None]:
         run: Its run, by the workflow id.
         call: What it has said.
     """
-    _calls.setdefault(run, {})[call.step] = call
+    _calls.setdefault(run, {})[call.call] = call
     try:
         yield
     finally:
@@ -47,8 +47,8 @@ def said_here(asked: Asked) -> list[Saying]:
     _forget_old()
     told: list[Saying] = []
     size = 0
-    for step, call in list(_calls.get(asked.run, {}).items()):
-        saying = call.saying(asked.so_far.get(step, SoFar())) if call.has_said else None
+    for name, call in list(_calls.get(asked.run, {}).items()):
+        saying = call.saying(asked.so_far.get(name, SoFar())) if call.has_said else None
         if saying is not None:
             told.append(saying)
             size += len(saying.model_dump_json())
@@ -65,7 +65,7 @@ def _forget_old() -> None:
 
 def _forget(run: str, call: Received) -> None:
     calls = _calls.get(run, {})
-    if calls.get(call.step) is call:  # not another attempt
-        del calls[call.step]
+    if calls.get(call.call) is call:  # not another attempt
+        del calls[call.call]
         if not calls:
             _calls.pop(run, None)

@@ -33,7 +33,7 @@ class Received:
 
     def __init__(self) -> None:
         """Begin with nothing."""
-        self.instance = self.method = self.step = self.attempt = ""
+        self.call = self.instance = self.method = self.step = self.attempt = ""
         self.began = 0.0
         self.resumed = 0
         self._entries: Callable[[], Sequence[Entry]] = tuple
@@ -47,16 +47,20 @@ class Received:
         self._kept = 0
         self._lock = threading.Lock()
 
-    def begin(self, call: CallContext, attempt: str, began: float, entries: Callable[[], Sequence[Entry]]) -> None:
+    def begin(
+        self, call: CallContext, name: str, attempt: str, began: float, entries: Callable[[], Sequence[Entry]]
+    ) -> None:
         """Say whose it is.
 
         Args:
             call: Whose.
+            name: Which call it is; no other has the same.
             attempt: Which attempt it is.
             began: When it began.
             entries: Returns what was said, whole.
         """
-        self.instance, self.method, self.step, self.attempt = call.instance, call.method, call.step, attempt
+        self.instance, self.method, self.step = call.instance, call.method, call.step
+        self.call, self.attempt = name, attempt
         self.began = began
         self._entries = entries
         self.resumed = self._whole = len(entries())
@@ -118,6 +122,7 @@ class Received:
             if goes_on and not new and not words and state == so_far.state:
                 return None
             return Saying(
+                call=self.call,
                 step=self.step,
                 instance=self.instance,
                 method=self.method,

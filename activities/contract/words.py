@@ -41,12 +41,14 @@ class Asked(BaseModel):
     run: str
     """Of which run, by its workflow id."""
     so_far: dict[str, SoFar] = {}
-    """What is known already, by the steps of calls."""
+    """What is known already, by calls."""
 
 
 class Saying(BaseModel):
     """What a call has said since, as far as its process has heard."""
 
+    call: str
+    """Which call it is: another one may have the same step, where a run goes on anew."""
     step: str
     instance: str
     method: str

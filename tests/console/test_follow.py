@@ -39,6 +39,12 @@ async def write_in_rounds(rounds: int, poet: Poet) -> str:
     return written if rounds == 1 else continue_with(rounds - 1)
 
 
+@choreography
+async def write_the_same(rounds: int, poet: Poet) -> str:
+    written = await poet.write("it")
+    return written if rounds == 1 else continue_with(rounds - 1)
+
+
 @pytest.fixture(autouse=True)
 def address(server: DevServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the follower is told by the environment."""
@@ -92,6 +98,16 @@ async def test_turns_tools_and_words_are_shown_once_over_runs_that_continue_as_n
         ]
         assert told[-1].startswith(f"{run.id}: done")
     assert nobody.said.splitlines()[0].startswith(f"{run.id}: done")
+
+
+async def test_each_round_is_shown_of_a_loop_that_says_the_same_again(runs: Runs, provider: Provider) -> None:
+    provider.enqueue(Slow(1, Text("Of it.")), *[Text("Of it.")] * 4)
+    async with runs.serving(__name__):
+        run = await runs.start(write_the_same, 5)
+        following = Following(run.id, "poet-1")
+        assert await following.task == 0
+    told = [line for line in following.said.splitlines() if not line.startswith("▸ ")]
+    assert told[:-1] == ["» Write about it.", "Of it."] * 5
 
 
 async def test_who_follows_nobody_is_told_who_there_is(

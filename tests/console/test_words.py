@@ -88,14 +88,21 @@ async def test_whoever_goes_on_where_they_were_is_told_nothing_twice(
 
 
 def saying(text: str, **told: object) -> Saying:
-    known = {"step": "1", "instance": "press-1", "method": "Press.produce", "attempt": "a", "began": 1, "resumed": 0}
+    known = {
+        "call": "c",
+        "step": "1",
+        "instance": "press-1",
+        "method": "Press.produce",
+        "attempt": "a",
+        "began": 1,
+        "resumed": 0,
+    }
     spoken = {"words": [{"kind": "text", "text": text}] if text else []}
     return Saying.model_validate({"number": 0, "answer": 1, "state": "coming", **spoken, **known, **told})
 
 
 def call(*told: Saying) -> CallHeard:
-    first = told[0]
-    made = CallHeard(first.step, first.instance, first.method, first.attempt, first.began, first.resumed)
+    made = CallHeard.of(told[0])
     for one in told:
         made.take(one)
     return made
@@ -112,32 +119,47 @@ def test_a_call_that_is_tried_again_takes_back_what_does_not_stand() -> None:
     reader = Reader()
     entries = [{"role": "user", "content": "How was it?"}, {"role": "assistant", "content": "One."}]
     first = call(saying("Tw", entries=entries))
-    assert list(in_words(reader.news({"1": first}))) == ["call", "How was it?", "One.", "Tw"]
+    assert list(in_words(reader.news({"c": first}))) == ["call", "How was it?", "One.", "Tw"]
     again = call(saying("Two.", entries=entries[:1], attempt="b", began=2, resumed=1))
-    assert list(in_words(reader.news({"1": again}))) == ["again 1", "Two."]
-    assert reader.news({"1": again}) == []
+    assert list(in_words(reader.news({"c": again}))) == ["again 1", "Two."]
+    assert reader.news({"c": again}) == []
+
+
+def test_another_call_of_the_same_step_is_another() -> None:
+    reader = Reader()
+    entries = [{"role": "user", "content": "How was it?"}]
+    first = call(saying("Tw", entries=entries))
+    assert list(in_words(reader.news({"c": first}))) == ["call", "How was it?", "Tw"]
+    entries.append({"role": "assistant", "content": "Two."})
+    first.take(saying("", number=1, entries=entries[1:], start=2, state="ended"))
+    other = call(saying("Tw", entries=entries[:1], call="d", attempt="b", began=2))
+    told = list(in_words(reader.news({"c": first, "d": other})))
+    assert told == ["Two.", "ended", "call", "How was it?", "Tw"]
 
 
 def test_a_late_reader_is_told_all_at_once_and_what_is_whole_in_the_place_of_its_words() -> None:
     reader, heard = Reader(), call(saying("It "))
-    reader.news({"1": heard})
+    reader.news({"c": heard})
     for word in ("rained ", "all ", "day."):
         heard.take(saying(word, start=heard.characters))
-    assert list(in_words(reader.news({"1": heard}))) == ["rained all day."]
+    assert list(in_words(reader.news({"c": heard}))) == ["rained all day."]
     whole = {"role": "assistant", "content": "It rained all day."}
     heard.take(saying("", entries=[whole], start=heard.characters, state="ended"))
-    assert list(in_words(reader.news({"1": heard}))) == ["It rained all day.", "ended"]
+    assert list(in_words(reader.news({"c": heard}))) == ["It rained all day.", "ended"]
     assert list(in_words(Reader().news({"1": heard}))) == []
     assert Reader.at("no position")._known == {}
 
 
 def test_a_position_among_many_calls_fits_into_a_header_and_is_gone_on_from() -> None:
     reader, heard = Reader(), call(saying("It rained."))
-    numbered = [f"12.{number}.1" for number in range(150)]
-    steps = {step: dataclasses.replace(heard, step=step, attempt=uuid4().hex[:16]) for step in numbered}
-    reader.news(steps)
+    calls = {
+        name: dataclasses.replace(heard, call=name, step=f"12.{number}.1", attempt=uuid4().hex[:16])
+        for number in range(150)
+        if (name := uuid4().hex[:12])
+    }
+    reader.news(calls)
     assert len(reader.position) < 8_000
     again = Reader.at(reader.position)
     assert again.news({}) == []  # as before somebody has answered
-    behind = {step: dataclasses.replace(one, words=[]) for step, one in steps.items()}
-    assert again.news(behind) == again.news(steps) == []
+    behind = {name: dataclasses.replace(one, words=[]) for name, one in calls.items()}
+    assert again.news(behind) == again.news(calls) == []

@@ -89,8 +89,8 @@ const listen = (place) => {
   const make = (name, classes, text = "") => Object.assign(document.createElement(name), { className: classes, textContent: text });
   const hear = (name, act) => source.addEventListener(name, (event) => {
     const news = JSON.parse(event.data);
-    if (!calls.has(news.step)) calls.set(news.step, { entries: [], words: null });
-    act(news, calls.get(news.step));
+    if (!calls.has(news.call)) calls.set(news.call, { entries: [], words: null });
+    act(news, calls.get(news.call));
   });
   const drop = (call) => { call.words?.remove(); call.words = null; };
   hear("words", (news, call) => {
@@ -115,7 +115,7 @@ const listen = (place) => {
     place.append(call.entries[news.number] = one);
   });
   hear("again", (news, call) => { drop(call); for (const one of call.entries.splice(news.stand)) one?.remove(); });
-  hear("ended", (news, call) => { drop(call); calls.delete(news.step); });
+  hear("ended", (news, call) => { drop(call); calls.delete(news.call); });
   source.addEventListener("over", () => source.close());
 };
 

@@ -20,7 +20,7 @@ class Call:
     def __init__(self, attempt: str = "a", *entries: Entry) -> None:
         self.received = Received()
         self.entries: list[Entry] = list(entries)
-        self.received.begin(CALL, attempt, 1.0, lambda: self.entries)
+        self.received.begin(CALL, "c", attempt, 1.0, lambda: self.entries)
         self.known = SoFar()
 
     def say(self, *texts: str, begins: bool = False) -> None:
