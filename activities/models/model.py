@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from typing import Any
@@ -80,19 +80,17 @@ async def _complete(litellm: Any, request: ModelRequest, hearing: Hearing) -> An
         with bounded(request.model, hearing, limit, wants_key=of_openai) as bounds:
             response = await short_way.ask(kind, messages, bounds)
             if response is None:
-                response = await _ask_litellm(litellm, request.model, messages, parameters)
+                at_once = inside.prepared_at_once() if of_openai else nullcontext()
+                with inside.told_to_nobody(litellm), at_once:
+                    response = await litellm.acompletion(
+                        model=request.model, messages=messages, max_retries=0, num_retries=0, **parameters
+                    )
                 short_way.learn(kind, messages, bounds)
         return replace(read(litellm, request, response), first_token_s=hearing.first_s, told=hearing.told)
     except AgentError:
         raise
     except Exception as error:
         raise sort_error(litellm, request.model, error, request.shapes) from error
-
-
-async def _ask_litellm(litellm: Any, model: str, messages: Sequence[Message], parameters: Mapping[str, Any]) -> Any:
-    at_once = inside.prepared_at_once() if _provider(model) == "openai" else nullcontext()
-    with inside.told_to_nobody(litellm), at_once:
-        return await litellm.acompletion(model=model, messages=messages, max_retries=0, num_retries=0, **parameters)
 
 
 async def provider_of(model: str) -> str:
